@@ -1,0 +1,62 @@
+package dataplane
+
+import "time"
+
+// Config is what Open needs to know. control reads it from agent.yaml; every
+// field has its default in DefaultConfig.
+type Config struct {
+	Node     string // our name in the table set
+	StateDir string // endpoints.json, last table set; must survive a restart of the agent
+	PinDir   string // on a bpffs, which is mounted there if there is none
+
+	Uplinks []UplinkConfig
+
+	Workers   int    // worker threads; 0: one
+	CPUs      []int  // CPU set of the workers, handed out in order; empty: any
+	Scheduler string // "other" or "fifo" (SCHED_FIFO, priority 1)
+	Idle      string // "busy": always spin; "adaptive": spin Spin long, then sleep; "interrupt": sleep at once
+	Spin      time.Duration
+
+	Frames       int // per worker, a power of two is not needed; 0: what rings and endpoints need
+	ChunkSize    int // bytes: 2048, or 4096 for MTUs above 1500
+	RingSize     int // entries of RX, TX and completion rings; a power of two
+	FillDepth    int // frames kept on each fill ring; at most RingSize
+	MaxEndpoints int
+	PodMTU       int // 0: derived from the uplinks and the routing mode
+
+	RestoreTables bool // start with the last applied set from StateDir
+}
+
+// UplinkConfig names one NIC.
+type UplinkConfig struct {
+	Device   string
+	Driver   string // "xsk" or "asavie"
+	XDPMode  string // "auto": native, else generic; "native"; "generic"
+	ZeroCopy string // "auto", "never", "always"
+	Take     string // "ours": what is ours; "all": all IPv4 but the host's own addresses
+	OwnUMEM  bool   // a UMEM of its own instead of the worker's; implied by asavie and zero-copy
+}
+
+// DefaultConfig is a Config with every default filled in; Node and Uplinks are
+// the caller's to set.
+func DefaultConfig() Config {
+	return Config{
+		StateDir:      "/run/ringway/state",
+		PinDir:        "/sys/fs/bpf/ringway",
+		Workers:       1,
+		Scheduler:     "other",
+		Idle:          "adaptive",
+		Spin:          50 * time.Microsecond,
+		ChunkSize:     2048,
+		RingSize:      2048,
+		FillDepth:     1024,
+		MaxEndpoints:  256,
+		RestoreTables: true,
+	}
+}
+
+// DefaultUplink is the configuration of an uplink of which only the device is
+// given.
+func DefaultUplink(device string) UplinkConfig {
+	return UplinkConfig{Device: device, Driver: "xsk", XDPMode: "auto", ZeroCopy: "auto", Take: "ours"}
+}

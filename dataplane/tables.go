@@ -1,0 +1,44 @@
+package dataplane
+
+import "net/netip"
+
+// Routing says how packets reach the node CIDRs of other nodes.
+type Routing string
+
+const (
+	// RoutingOverlay sends to other nodes in VXLAN.
+	RoutingOverlay Routing = "overlay"
+	// RoutingDirect sends plain packets: to the node itself where it is on-link,
+	// else by whatever route the kernel (or a BGP daemon) has.
+	RoutingDirect Routing = "direct"
+	// RoutingHybrid is direct where the node is on-link and overlay elsewhere.
+	RoutingHybrid Routing = "hybrid"
+)
+
+// Tables is a table set: what the control plane says of the cluster. It is
+// validated before it gets here (control/validate.go) and is not modified by
+// anyone afterwards.
+type Tables struct {
+	Version  uint64
+	Routing  Routing
+	VXLAN    VXLAN
+	MSSClamp bool // lower the MSS option of TCP SYNs to what the path carries
+	Nodes    []Node
+}
+
+// VXLAN holds the tunnel's parameters; all nodes of a cluster share them.
+type VXLAN struct {
+	VNI         uint32 // 1 to 2^24-1
+	Port        uint16 // UDP destination port, 8472 by default
+	InheritDSCP bool   // copy the inner DSCP to the outer header (RFC 2983 uniform model)
+	UDPChecksum bool   // send an outer UDP checksum; 0 otherwise (RFC 7348 4.3)
+	StrictFlags bool   // drop where a reserved bit is set, as Linux does, instead of ignoring it
+}
+
+// Node is one member of the cluster, ourselves included.
+type Node struct {
+	Name      string
+	Address   netip.Addr     // IPv4; VTEP and next hop
+	NodeCIDRs []netip.Prefix // the first address of the first is the node's gateway
+	VTEPMAC   [6]byte        // inner MAC of its VTEP; zero: derived from Address
+}
