@@ -34,8 +34,13 @@ const (
 	// Routed: TTL and MTU are dealt with; a worker that gets the packet by
 	// hand-over only delivers it.
 	Routed
-	// TunnelTraffic: UDP to the tunnel port with no fragment offset.
-	TunnelTraffic
+	// Oversize: longer than its next hop carries and DF is clear, so transmit
+	// sends it in fragments.
+	Oversize
+	// Encapsulated: the outer headers and MACs are written.
+	Encapsulated
+	// HandedOver: it came from another worker.
+	HandedOver
 )
 
 // A Packet is one frame on its way through the pipeline: where its bytes are,
@@ -69,10 +74,12 @@ type Packet struct {
 	ICMPCode  uint8
 	Hash      uint32 // of the flow; equal for all fragments of one datagram
 
-	Port uint16 // port it arrived on: index into the worker's snapshot
-	Slot uint32 // endpoint slot it arrived from; meaning is the pipeline's
-	Out  uint16 // port it leaves by, once routed
-	Peer uint32 // outer source address when Decapped, host byte order
+	Port    uint16 // port it arrived on: index into the worker's snapshot
+	Slot    uint32 // endpoint slot it arrived from; meaning is the pipeline's
+	Out     uint16 // port it leaves by, once routed
+	OutSlot uint32 // endpoint it goes to, where it leaves by the trunk
+	Waits   int64  // while parked for a neighbour: when it is given up, monotonic nanoseconds
+	Peer    uint32 // outer source address when Decapped, host byte order
 }
 
 // Bytes returns the frame from its Ethernet header to the end of the IPv4

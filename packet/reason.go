@@ -35,6 +35,7 @@ const (
 	VXLANFragment
 	VXLANECN
 	VXLANNotForUs
+	TunnelError
 
 	// route
 	NoRoute
@@ -94,6 +95,7 @@ var reasons = [NumReasons]reasonText{
 	VXLANInnerMAC:      {"vxlan-inner-mac", "the inner destination MAC is not our VTEP's", false},
 	VXLANFragment:      {"vxlan-fragment", "the outer datagram is a fragment (RFC 7348 4.3)", false},
 	VXLANECN:           {"vxlan-ecn", "outer CE over inner Not-ECT (RFC 6040 4.2)", false},
+	TunnelError:        {"tunnel-error", "an ICMP error other than fragmentation-needed about our own outer packet", true},
 	VXLANNotForUs:      {"vxlan-not-for-us", "the outer destination is not our VTEP", false},
 
 	NoRoute:              {"no-route", "no route to the destination", false},
