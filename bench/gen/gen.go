@@ -1,0 +1,247 @@
+// Package gen makes packets as fast as a core can: an XDP program run by
+// BPF_PROG_TEST_RUN with live frames writes them, flow after flow, and redirects
+// them out of a device, without an skb and without a copy.
+package gen
+
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang -cflags "-O2 -g -Wall -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" -target bpfel gen gen.bpf.c
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// MaxFlows is how many flows a generator can make: flow n has source port
+// base+n, and the ports below MaxBasePort are left for the base.
+const (
+	MaxFlows    = 50000
+	MaxBasePort = 65535 - MaxFlows
+)
+
+const (
+	plainHeader = 48 // bytes that the program for plain frames rewrites
+	vxlanHeader = 96 // and the one for VXLAN frames
+	innerOffset = 50
+	ipCheck     = 24
+	ipSourceLow = 28
+	udpSource   = 34
+)
+
+// batch is how many frames the kernel makes before it sends them. 64 is the most
+// that a veth's ring of 256 takes without drops of its own.
+const batch = 64
+
+// Options of a generator.
+type Options struct {
+	// Frame is the whole frame of flow 0: Ethernet, IPv4 without options, UDP
+	// with checksum 0; in VXLAN the same again inside. The low half of the
+	// (innermost) source address must be 0.
+	Frame   []byte
+	VXLAN   bool
+	Flows   int // 1 to MaxFlows, used in turn
+	Ifindex int // of the device to send on, in the namespace of the running thread
+}
+
+// Generator is a loaded program. Its methods may be called from any goroutine;
+// at most one Run at a time.
+type Generator struct {
+	objs  genObjects
+	prog  *ebpf.Program
+	frame []byte
+}
+
+// New loads the program for o.
+func New(o Options) (*Generator, error) {
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	spec, err := loadGen()
+	if err != nil {
+		return nil, fmt.Errorf("read the generator's program: %w", err)
+	}
+	if err := o.set(spec); err != nil {
+		return nil, err
+	}
+	g := &Generator{frame: o.Frame}
+	if err := spec.LoadAndAssign(&g.objs, nil); err != nil {
+		return nil, fmt.Errorf("load the generator: %w", err)
+	}
+	g.prog = g.objs.GenPlain
+	if o.VXLAN {
+		g.prog = g.objs.GenVxlan
+	}
+	return g, nil
+}
+
+func (o Options) header() int {
+	if o.VXLAN {
+		return vxlanHeader
+	}
+	return plainHeader
+}
+
+func (o Options) inner() int {
+	if o.VXLAN {
+		return innerOffset
+	}
+	return 0
+}
+
+func (o Options) check() error {
+	switch {
+	case len(o.Frame) < o.header():
+		return fmt.Errorf("frame of %d bytes: at least %d", len(o.Frame), o.header())
+	case o.Flows < 1 || o.Flows > MaxFlows:
+		return fmt.Errorf("%d flows: 1 to %d", o.Flows, MaxFlows)
+	case binary.BigEndian.Uint16(o.Frame[o.inner()+ipSourceLow:]) != 0:
+		return errors.New("the frame's source address must end in .0.0")
+	case int(binary.BigEndian.Uint16(o.Frame[o.inner()+udpSource:])) > MaxBasePort:
+		return fmt.Errorf("the frame's source port is above %d", MaxBasePort)
+	}
+	return nil
+}
+
+func (o Options) set(spec *ebpf.CollectionSpec) error {
+	var words [vxlanHeader / 8]uint64
+	for i := 0; i < o.header()/8; i++ {
+		words[i] = binary.NativeEndian.Uint64(o.Frame[8*i:])
+	}
+	at := o.inner()
+	for name, value := range map[string]any{
+		"template_words": words,
+		"base_check":     uint32(binary.BigEndian.Uint16(o.Frame[at+ipCheck:])),
+		"base_port":      uint32(binary.BigEndian.Uint16(o.Frame[at+udpSource:])),
+		"flows":          uint32(o.Flows),
+		"out_ifindex":    uint32(o.Ifindex),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return fmt.Errorf("set %s of the generator: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Generated is how many frames were made so far.
+func (g *Generator) Generated() (uint64, error) {
+	var n uint64
+	if err := g.objs.Generated.Get(&n); err != nil {
+		return 0, fmt.Errorf("read the generator's counter: %w", err)
+	}
+	return n, nil
+}
+
+// Close unloads the program; no Run may be under way.
+func (g *Generator) Close() error { return g.objs.Close() }
+
+// runAttr is the part of union bpf_attr for BPF_PROG_TEST_RUN,
+// include/uapi/linux/bpf.h.
+type runAttr struct {
+	progFD, retval          uint32
+	dataSizeIn, dataSizeOut uint32
+	dataIn, dataOut         uint64
+	repeat, duration        uint32
+	ctxSizeIn, ctxSizeOut   uint32
+	ctxIn, ctxOut           uint64
+	flags, cpu, batch       uint32
+	_                       uint32
+}
+
+// Run is a run of a generator under way.
+type Run struct {
+	stopping atomic.Bool
+	tid      int
+	done     chan struct{}
+	err      error
+}
+
+// Start runs the generator on a thread of its own until Stop, or until it made
+// count frames (rounded up to a batch; 0: for ever). enter is called on that
+// thread first: it pins it and takes it to the namespace of the device. The
+// thread ends with the run.
+func (g *Generator) Start(count uint32, enter func() error) (*Run, error) {
+	r := &Run{done: make(chan struct{})}
+	ready := make(chan error, 1)
+	go func() {
+		defer close(r.done)
+		runtime.LockOSThread() // never unlocked: enter has changed the thread
+		r.tid = unix.Gettid()
+		err := enter()
+		ready <- err
+		if err == nil {
+			r.err = g.loop(count, &r.stopping)
+		}
+	}()
+	if err := <-ready; err != nil {
+		<-r.done
+		return nil, fmt.Errorf("prepare the generator's thread: %w", err)
+	}
+	return r, nil
+}
+
+// loop calls the kernel itself, because Program.Run takes a signal for an
+// accident and starts again, while here it is the only way to end a run: many
+// short runs would spend their time in the 25 ms and more that each needs to
+// tear its page pool down.
+func (g *Generator) loop(count uint32, stopping *atomic.Bool) error {
+	repeat := count
+	if count == 0 {
+		repeat = 1<<32 - 1
+	}
+	for !stopping.Load() {
+		errno := g.run(repeat)
+		if errno == unix.EINTR && !stopping.Load() {
+			continue // a signal that was not ours
+		}
+		if errno != 0 && errno != unix.EINTR {
+			return fmt.Errorf("BPF_PROG_TEST_RUN with live frames: %w", errno)
+		}
+		if count != 0 {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (g *Generator) run(repeat uint32) unix.Errno {
+	attr := runAttr{
+		progFD:     uint32(g.prog.FD()),
+		dataSizeIn: uint32(len(g.frame)),
+		dataIn:     uint64(uintptr(unsafe.Pointer(&g.frame[0]))),
+		repeat:     repeat,
+		flags:      unix.BPF_F_TEST_XDP_LIVE_FRAMES,
+		batch:      batch,
+	}
+	_, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_TEST_RUN,
+		uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+	runtime.KeepAlive(g)
+	return errno
+}
+
+// Stop ends the run and waits for its thread.
+func (r *Run) Stop() error {
+	r.stopping.Store(true)
+	for {
+		// The kernel looks for pending signals after each batch. SIGURG is the one
+		// that the Go runtime sends to threads itself and otherwise ignores. It
+		// may come just before the call into the kernel, so it is repeated.
+		_ = unix.Tgkill(unix.Getpid(), r.tid, unix.SIGURG)
+		select {
+		case <-r.done:
+			return r.err
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}
+
+// Wait waits for a run with a count to end.
+func (r *Run) Wait() error {
+	<-r.done
+	return r.err
+}

@@ -1,0 +1,120 @@
+// Package sink counts, at the far end of a device under test, the frames that
+// look as they should, and drops them at the earliest point of the stack.
+package sink
+
+//go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang -cflags "-O2 -g -Wall -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" -target bpfel -type counts sink sink.bpf.c
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	shortHeader = 48 // bytes compared of a frame shorter than longHeader
+	longHeader  = 96
+)
+
+// Counts of a sink since it was made.
+type Counts struct {
+	Good  uint64 // frames as expected
+	Bytes uint64 // of those, from the Ethernet header on
+	Bad   uint64 // other IPv4 frames
+}
+
+// Sub is what was counted since an earlier reading.
+func (c Counts) Sub(before Counts) Counts {
+	return Counts{c.Good - before.Good, c.Bytes - before.Bytes, c.Bad - before.Bad}
+}
+
+// Sink is a loaded and attached program. It stays attached as long as its device
+// exists.
+type Sink struct{ objs sinkObjects }
+
+// Attach puts a sink on the ingress of a device in the namespace of the calling
+// thread. A frame is good if it has the length of frame and equals it in every
+// bit that is set in mask, as far as its first 96 bytes (48 if it is shorter).
+func Attach(dev netlink.Link, frame, mask []byte) (*Sink, error) {
+	s, err := load(frame, mask)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.attach(dev); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func load(frame, mask []byte) (*Sink, error) {
+	header := longHeader
+	if len(frame) < longHeader {
+		header = shortHeader
+	}
+	if len(frame) < header || len(mask) != len(frame) {
+		return nil, fmt.Errorf("expected frame of %d bytes with a mask of %d: at least %d, and equal", len(frame), len(mask), shortHeader)
+	}
+	var values, masks [longHeader / 8]uint64
+	for i := 0; i < header/8; i++ {
+		masks[i] = binary.NativeEndian.Uint64(mask[8*i:])
+		values[i] = binary.NativeEndian.Uint64(frame[8*i:]) & masks[i]
+	}
+	spec, err := loadSink()
+	if err != nil {
+		return nil, fmt.Errorf("read the sink's program: %w", err)
+	}
+	for name, value := range map[string]any{
+		"value": values, "mask": masks, "words": uint32(header / 8), "length": uint32(len(frame)),
+	} {
+		if err := spec.Variables[name].Set(value); err != nil {
+			return nil, fmt.Errorf("set %s of the sink: %w", name, err)
+		}
+	}
+	s := &Sink{}
+	if err := spec.LoadAndAssign(&s.objs, nil); err != nil {
+		return nil, fmt.Errorf("load the sink: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Sink) attach(dev netlink.Link) error {
+	index := dev.Attrs().Index
+	qdisc := &netlink.GenericQdisc{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT},
+		QdiscType:  "clsact",
+	}
+	if err := netlink.QdiscReplace(qdisc); err != nil {
+		return fmt.Errorf("add clsact to %s: %w", dev.Attrs().Name, err)
+	}
+	filter := &netlink.BpfFilter{
+		FilterAttrs:  netlink.FilterAttrs{LinkIndex: index, Parent: netlink.HANDLE_MIN_INGRESS, Protocol: unix.ETH_P_ALL, Priority: 1},
+		Fd:           s.objs.Sink.FD(),
+		Name:         "sink",
+		DirectAction: true,
+	}
+	if err := netlink.FilterAdd(filter); err != nil {
+		return fmt.Errorf("attach the sink to %s: %w", dev.Attrs().Name, err)
+	}
+	return nil
+}
+
+// Counts reads the counters of all CPUs.
+func (s *Sink) Counts() (Counts, error) {
+	perCPU := make([]sinkCounts, ebpf.MustPossibleCPU())
+	if err := s.objs.Totals.Lookup(uint32(0), &perCPU); err != nil {
+		return Counts{}, fmt.Errorf("read the sink's counters: %w", err)
+	}
+	var sum Counts
+	for _, c := range perCPU {
+		sum.Good += c.Good
+		sum.Bytes += c.Bytes
+		sum.Bad += c.Bad
+	}
+	return sum, nil
+}
+
+// Close unloads the program once its device is gone too.
+func (s *Sink) Close() error { return s.objs.Close() }
