@@ -52,9 +52,8 @@ func (d *Decapper) Decap(p *packet.Packet, partial bool) packet.Reason {
 		return r
 	}
 	if partial {
-		outerPartial := outer.partial()
 		packet.CompletePartial(p)
-		if !outerPartial && !outer.valid() {
+		if !outer.partial() && !outer.valid() {
 			return packet.VXLANBadChecksum
 		}
 	}
