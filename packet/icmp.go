@@ -4,28 +4,28 @@ import "encoding/binary"
 
 // ICMP types (RFC 792, RFC 950, RFC 1256, RFC 8335).
 const (
-	ICMPEchoReply              uint8 = 0
-	ICMPDestinationUnreachable uint8 = 3
-	ICMPSourceQuench           uint8 = 4
-	ICMPRedirect               uint8 = 5
-	ICMPEcho                   uint8 = 8
-	ICMPRouterAdvertisement    uint8 = 9
-	ICMPRouterSolicitation     uint8 = 10
-	ICMPTimeExceeded           uint8 = 11
-	ICMPParameterProblem       uint8 = 12
-	ICMPTimestamp              uint8 = 13
-	ICMPAddressMaskReply       uint8 = 18
-	ICMPExtendedEcho           uint8 = 42
-	ICMPExtendedEchoReply      uint8 = 43
+	ICMPEchoReply           uint8 = 0
+	ICMPUnreachable         uint8 = 3
+	ICMPSourceQuench        uint8 = 4
+	ICMPRedirect            uint8 = 5
+	ICMPEcho                uint8 = 8
+	ICMPRouterAdvertisement uint8 = 9
+	ICMPRouterSolicitation  uint8 = 10
+	ICMPTimeExceeded        uint8 = 11
+	ICMPParameterProblem    uint8 = 12
+	ICMPTimestamp           uint8 = 13
+	ICMPAddressMaskReply    uint8 = 18
+	ICMPExtendedEcho        uint8 = 42
+	ICMPExtendedEchoReply   uint8 = 43
 )
 
-// Codes of ICMPDestinationUnreachable (RFC 792, RFC 1812 5.2.7.1).
+// Codes of ICMPUnreachable (RFC 792, RFC 1812 5.2.7.1).
 const (
-	ICMPNetUnreachable      uint8 = 0
-	ICMPHostUnreachable     uint8 = 1
-	ICMPPortUnreachable     uint8 = 3
-	ICMPFragmentationNeeded uint8 = 4
-	ICMPAdminProhibited     uint8 = 13
+	ICMPNetUnreachable  uint8 = 0
+	ICMPHostUnreachable uint8 = 1
+	ICMPPortUnreachable uint8 = 3
+	ICMPFragNeeded      uint8 = 4
+	ICMPAdminProhibited uint8 = 13
 )
 
 // ICMP is a view of an ICMP message (RFC 792). The slice holds at least ICMPLen

@@ -31,15 +31,15 @@ type Error struct {
 // The errors that the pipeline sends.
 var (
 	TimeExceeded    = Error{Type: packet.ICMPTimeExceeded}
-	NetUnreachable  = Error{Type: packet.ICMPDestinationUnreachable, Code: packet.ICMPNetUnreachable}
-	HostUnreachable = Error{Type: packet.ICMPDestinationUnreachable, Code: packet.ICMPHostUnreachable}
-	AdminProhibited = Error{Type: packet.ICMPDestinationUnreachable, Code: packet.ICMPAdminProhibited}
+	NetUnreachable  = Error{Type: packet.ICMPUnreachable, Code: packet.ICMPNetUnreachable}
+	HostUnreachable = Error{Type: packet.ICMPUnreachable, Code: packet.ICMPHostUnreachable}
+	AdminProhibited = Error{Type: packet.ICMPUnreachable, Code: packet.ICMPAdminProhibited}
 )
 
 // FragNeeded tells the sender the MTU in bytes that the path has left for its
 // packets (RFC 1191 4).
 func FragNeeded(mtu uint16) Error {
-	return Error{Type: packet.ICMPDestinationUnreachable, Code: packet.ICMPFragmentationNeeded, MTU: mtu}
+	return Error{Type: packet.ICMPUnreachable, Code: packet.ICMPFragNeeded, MTU: mtu}
 }
 
 // nextID numbers the errors of the whole process. They may be fragmented where

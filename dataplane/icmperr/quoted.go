@@ -57,7 +57,7 @@ func ParseQuoted(p *packet.Packet) (q Quoted, ok bool) {
 // isError names the types that quote a packet (RFC 1812 4.3.2.7).
 func isError(icmpType uint8) bool {
 	switch icmpType {
-	case packet.ICMPDestinationUnreachable, packet.ICMPSourceQuench, packet.ICMPRedirect,
+	case packet.ICMPUnreachable, packet.ICMPSourceQuench, packet.ICMPRedirect,
 		packet.ICMPTimeExceeded, packet.ICMPParameterProblem:
 		return true
 	}
