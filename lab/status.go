@@ -1,0 +1,78 @@
+package lab
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+)
+
+// HostStatus is one host of a lab. Fields that a host has not are empty.
+type HostStatus struct {
+	Name      string   `json:"name"`
+	Netns     string   `json:"netns"`
+	Addresses []string `json:"addresses"` // IPv4 prefixes with their device, loopback left out
+	Pid       int      `json:"pid,omitempty"`
+	Socket    string   `json:"socket,omitempty"`
+	Config    string   `json:"config,omitempty"`
+	Tables    string   `json:"tables,omitempty"`
+	Log       string   `json:"log,omitempty"`
+}
+
+// Status of every host. A host whose namespace is gone is an error.
+func (l *Lab) Status() ([]HostStatus, error) {
+	var list []HostStatus
+	agents := map[string]bool{}
+	for _, host := range l.Agents() {
+		agents[host] = true
+	}
+	for _, host := range l.Hosts() {
+		s := HostStatus{Name: host, Netns: l.Netns(host)}
+		var err error
+		if s.Addresses, err = l.addresses(host); err != nil {
+			return nil, err
+		}
+		if agents[host] {
+			if s.Pid, err = l.Pid(host); err != nil {
+				return nil, err
+			}
+			s.Socket, s.Config, s.Tables, s.Log = l.Socket(host), l.Config(host), l.Tables(host), l.LogFile(host)
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+func (l *Lab) addresses(host string) ([]string, error) {
+	list := []string{}
+	err := l.Do(host, func() error {
+		links, err := netlink.LinkList()
+		if err != nil {
+			return fmt.Errorf("list the links of %s: %w", host, err)
+		}
+		for _, link := range links {
+			if link.Attrs().Name == "lo" {
+				continue
+			}
+			addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
+			if err != nil {
+				return fmt.Errorf("list the addresses of %s: %w", host, err)
+			}
+			for _, a := range addrs {
+				list = append(list, a.IPNet.String()+" "+link.Attrs().Name)
+			}
+		}
+		return nil
+	})
+	return list, err
+}
+
+// Address of a host: a pod's, else that of its first link. It is invalid for a
+// host that has none.
+func (l *Lab) Address(host string) netip.Addr {
+	if p, ok := l.pod(host); ok {
+		return p.Address
+	}
+	a, _ := fixedAddress(host)
+	return a
+}

@@ -1,0 +1,106 @@
+package lab
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"sigs.k8s.io/yaml"
+)
+
+// Tables is the path of a host's table set.
+func (l *Lab) Tables(host string) string { return filepath.Join(l.hostDir(host), "tables.yaml") }
+
+// tableSet is the cluster of the original scenario.
+func tableSet(routing string) map[string]any {
+	var list []any
+	for _, n := range nodes {
+		list = append(list, map[string]any{
+			"name":      n.name,
+			"address":   n.address,
+			"nodeCidrs": []any{n.cidr},
+			"vtepMac":   n.vtepMAC().String(),
+		})
+	}
+	return map[string]any{
+		"version": 1,
+		"routing": routing,
+		"vxlan":   map[string]any{"vni": VNI, "port": VXLANPort},
+		"nodes":   list,
+	}
+}
+
+// SetTables rewrites the table set of a host, whole, as edit leaves it. Numbers
+// are float64, as encoding/json reads them. The agent sees the change by itself.
+func (l *Lab) SetTables(host string, edit func(tables map[string]any)) error {
+	if err := l.CheckAgent(host); err != nil {
+		return err
+	}
+	data, err := os.ReadFile(l.Tables(host))
+	if err != nil {
+		return fmt.Errorf("read the tables of %s: %w", host, err)
+	}
+	tables := map[string]any{}
+	if err := yaml.Unmarshal(data, &tables); err != nil {
+		return fmt.Errorf("read the tables of %s: %w", host, err)
+	}
+	edit(tables)
+	return l.writeTables(host, tables)
+}
+
+func (l *Lab) writeTables(host string, tables map[string]any) error {
+	data, err := yaml.Marshal(tables)
+	if err != nil {
+		return fmt.Errorf("write the tables of %s: %w", host, err)
+	}
+	return writeFile(l.Tables(host), data)
+}
+
+// bumpVersion raises the version of a table set, whatever number type it has.
+func bumpVersion(tables map[string]any) {
+	switch v := tables["version"].(type) {
+	case float64:
+		tables["version"] = uint64(v) + 1
+	case string: // protojson writes 64-bit numbers as strings
+		var n uint64
+		fmt.Sscan(v, &n)
+		tables["version"] = n + 1
+	default:
+		tables["version"] = 1
+	}
+}
+
+// SetRouting changes the routing mode of all nodes, the plain one included.
+func (l *Lab) SetRouting(mode string) error {
+	if err := checkRouting(mode); err != nil {
+		return err
+	}
+	for _, host := range l.Agents() {
+		err := l.SetTables(host, func(t map[string]any) {
+			t["routing"] = mode
+			bumpVersion(t)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	b, err := newBuilder(l, linuxNode)
+	if err != nil {
+		return err
+	}
+	defer b.close()
+	if err := b.linuxNodeRoutes(mode); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state.Routing = mode
+	return l.save()
+}
+
+// Routing is the mode that Up or the last SetRouting chose.
+func (l *Lab) Routing() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.Routing
+}
