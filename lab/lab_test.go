@@ -165,14 +165,7 @@ func TestKernelPaths(t *testing.T) {
 func TestProbeLearnsPathMTU(t *testing.T) {
 	l := kernelLab(t, Options{})
 	ext := netip.MustParseAddr("198.51.100.10")
-	err := l.Do("router", func() error {
-		link, err := netlink.LinkByName("eth2")
-		if err != nil {
-			return err
-		}
-		return netlink.LinkSetMTU(link, 1300)
-	})
-	if err != nil {
+	if err := l.SetMTU("router", "eth2", 1300); err != nil {
 		t.Fatal(err)
 	}
 	p, err := l.NewPinger("node3")
@@ -227,6 +220,27 @@ func TestRefusedOptions(t *testing.T) {
 	} {
 		if _, err := Up(context.Background(), o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: error %v, want it to name %q", o, err, want)
+		}
+	}
+}
+
+func TestNarrowRouter(t *testing.T) {
+	l := kernelLab(t, Options{})
+	p, err := l.NewPinger("node3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, c := range []struct {
+		narrow, size int
+		fits         bool
+	}{{1400, 1401, false}, {1400, 1400, true}, {0, 1500, true}} {
+		if err := l.NarrowRouter(c.narrow); err != nil {
+			t.Fatal(err)
+		}
+		a, err := p.Send(Probe{To: l.Address("node4"), Size: c.size, DF: true})
+		if err != nil || a.Echo() != c.fits || !c.fits && a.MTU != c.narrow {
+			t.Errorf("%d bytes through %d: %v %v", c.size, c.narrow, a, err)
 		}
 	}
 }

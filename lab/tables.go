@@ -1,9 +1,12 @@
 package lab
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"sigs.k8s.io/yaml"
 )
@@ -56,31 +59,46 @@ func (l *Lab) writeTables(host string, tables map[string]any) error {
 	return writeFile(l.Tables(host), data)
 }
 
-// bumpVersion raises the version of a table set, whatever number type it has.
-func bumpVersion(tables map[string]any) {
-	switch v := tables["version"].(type) {
-	case float64:
-		tables["version"] = uint64(v) + 1
-	case string: // protojson writes 64-bit numbers as strings
-		var n uint64
-		fmt.Sscan(v, &n)
-		tables["version"] = n + 1
-	default:
-		tables["version"] = 1
+// TablesVersion is the version of the table set in a host's file.
+func (l *Lab) TablesVersion(host string) (uint64, error) {
+	var version uint64
+	data, err := os.ReadFile(l.Tables(host))
+	if err == nil {
+		tables := struct{ Version json.Number }{}
+		if err = yaml.Unmarshal(data, &tables); err == nil {
+			version, err = strconv.ParseUint(tables.Version.String(), 10, 64)
+		}
 	}
+	if err != nil {
+		return 0, fmt.Errorf("read the version of the tables of %s: %w", host, err)
+	}
+	return version, nil
 }
 
-// SetRouting changes the routing mode of all nodes, the plain one included.
-func (l *Lab) SetRouting(mode string) error {
+// Update is SetTables with the next version, and waits until that is in force.
+func (l *Lab) Update(ctx context.Context, host string, edit func(tables map[string]any)) error {
+	version, err := l.TablesVersion(host)
+	if err != nil {
+		return err
+	}
+	err = l.SetTables(host, func(t map[string]any) {
+		edit(t)
+		t["version"] = version + 1
+	})
+	if err != nil {
+		return err
+	}
+	return l.WaitTables(ctx, host, version+1)
+}
+
+// SetRouting changes the routing mode of all nodes, the plain one included, and
+// waits until it is in force.
+func (l *Lab) SetRouting(ctx context.Context, mode string) error {
 	if err := checkRouting(mode); err != nil {
 		return err
 	}
 	for _, host := range l.Agents() {
-		err := l.SetTables(host, func(t map[string]any) {
-			t["routing"] = mode
-			bumpVersion(t)
-		})
-		if err != nil {
+		if err := l.Update(ctx, host, func(t map[string]any) { t["routing"] = mode }); err != nil {
 			return err
 		}
 	}
