@@ -1,0 +1,69 @@
+package xdpprog
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/pin"
+	"golang.org/x/sys/unix"
+)
+
+// Cleanup detaches every pinned link in pinDir and below and removes all pins and
+// directories. It goes on where something fails; the error names each thing that
+// is left. A pinDir that does not exist is clean; one that is the mount point of
+// its bpffs stays, empty.
+func Cleanup(pinDir string) error {
+	mounted, err := onBPFFS(pinDir)
+	if err != nil {
+		return err
+	}
+	if !mounted {
+		return nil
+	}
+	var errs error
+	var dirs []string
+	walk := func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			errs = errors.Join(errs, fmt.Errorf("left %s: %w", path, err))
+		case d.IsDir():
+			dirs = append(dirs, path)
+		default:
+			errs = errors.Join(errs, removePin(path))
+		}
+		return nil
+	}
+	errs = errors.Join(errs, filepath.WalkDir(pinDir, walk))
+	for _, dir := range slices.Backward(dirs) {
+		err := os.Remove(dir)
+		if err != nil && !(dir == pinDir && errors.Is(err, unix.EBUSY)) {
+			errs = errors.Join(errs, fmt.Errorf("left directory: %w", err))
+		}
+	}
+	return errs
+}
+
+// removePin detaches what is pinned at path, if it is a link, and unpins it.
+func removePin(path string) error {
+	obj, err := pin.Load(path, nil)
+	if err != nil {
+		return fmt.Errorf("left %s: %w", path, err)
+	}
+	defer obj.Close()
+	if l, ok := obj.(link.Link); ok {
+		if err := l.Detach(); err != nil {
+			return fmt.Errorf("left %s attached: %w", path, err)
+		}
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("left %s: %w", path, err)
+	}
+	return nil
+}
