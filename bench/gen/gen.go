@@ -16,6 +16,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"ringway/bench/thread"
 )
 
 // MaxFlows is how many flows a generator can make: flow n has source port
@@ -168,16 +170,15 @@ type Run struct {
 func (g *Generator) Start(count uint32, enter func() error) (*Run, error) {
 	r := &Run{done: make(chan struct{})}
 	ready := make(chan error, 1)
-	go func() {
+	thread.Go(func() {
 		defer close(r.done)
-		runtime.LockOSThread() // never unlocked: enter has changed the thread
 		r.tid = unix.Gettid()
 		err := enter()
 		ready <- err
 		if err == nil {
 			r.err = g.loop(count, &r.stopping)
 		}
-	}()
+	})
 	if err := <-ready; err != nil {
 		<-r.done
 		return nil, fmt.Errorf("prepare the generator's thread: %w", err)

@@ -1,0 +1,144 @@
+package chain
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+// Expect says how the frames look that a DUT should send: flow 0's, and which
+// bits of it are the same in every frame. The rest is checked by rules.
+type Expect struct {
+	Frame, Mask []byte
+	inner       int // where the plain frame starts
+	flows       int
+}
+
+// Routed is what a router sends for t: next hop's MACs, TTL one less, in VXLAN or
+// out of it as the row says.
+func (t Traffic) Routed() Expect {
+	if t.Row != Encap {
+		return t.expect(t.plain(MACB, MACSink, frameTTL-1), 0)
+	}
+	inner := t.plain(VTEPMAC(t.Row.Local()), VTEPMAC(t.Row.Peer()), frameTTL-1)
+	return t.expect(tunnelled(inner, MACB, MACSink, t.Row.Local(), t.Row.Peer()), tunnelLen)
+}
+
+// Passed is what comes out of something that only moves frames.
+func (t Traffic) Passed() Expect {
+	inner := 0
+	if t.Row == Decap {
+		inner = tunnelLen
+	}
+	return t.expect(t.Offered(), inner)
+}
+
+// Swapped is Passed with source and destination MAC exchanged.
+func (t Traffic) Swapped() Expect {
+	e := t.Passed()
+	var dst MAC
+	copy(dst[:], e.Frame)
+	copy(e.Frame, e.Frame[6:12])
+	copy(e.Frame[6:], dst[:])
+	return e
+}
+
+func (t Traffic) expect(frame []byte, inner int) Expect {
+	e := Expect{Frame: frame, Mask: make([]byte, len(frame)), inner: inner, flows: t.Flows}
+	for i := range e.Mask {
+		e.Mask[i] = 0xff
+	}
+	ip, udp := inner+ethLen, inner+ethLen+ipLen
+	e.clear(ip+10, 2) // checksum
+	e.clear(ip+14, 2) // low half of the source address: the flow
+	e.clear(udp, 2)   // source port: the flow
+	if inner != 0 {
+		// Identification, don't-fragment, TTL and the entropy in the source port
+		// are the sender's to choose.
+		e.clear(ethLen+4, 2)
+		e.Mask[ethLen+6] = 0xbf
+		e.clear(ethLen+8, 1)
+		e.clear(ethLen+10, 2)
+		e.clear(ethLen+ipLen, 2)
+	}
+	return e
+}
+
+// AnyOuterChecksum accepts every UDP checksum in a tunnel's outer header: a Linux
+// vxlan device asks the underlay device to fill it in, which veth never does.
+func (e Expect) AnyOuterChecksum() Expect {
+	if e.inner != 0 {
+		e.clear(ethLen+ipLen+6, 2)
+	}
+	return e
+}
+
+func (e Expect) clear(at, n int) { clear(e.Mask[at : at+n]) }
+
+// Verify says how a frame differs from what was expected.
+func (e Expect) Verify(frame []byte) error {
+	if len(frame) != len(e.Frame) {
+		return fmt.Errorf("%d bytes long instead of %d", len(frame), len(e.Frame))
+	}
+	for i, b := range frame {
+		if m := e.Mask[i]; b&m != e.Frame[i]&m {
+			return fmt.Errorf("%s is %#02x instead of %#02x", e.field(i), b&m, e.Frame[i]&m)
+		}
+	}
+	if e.inner != 0 {
+		if err := verifyIPv4(frame[ethLen:]); err != nil {
+			return fmt.Errorf("outer header: %w", err)
+		}
+	}
+	plain := frame[e.inner:]
+	if err := verifyIPv4(plain[ethLen:]); err != nil {
+		return err
+	}
+	flow := int(binary.BigEndian.Uint16(plain[ethLen+14:]))
+	port := int(binary.BigEndian.Uint16(plain[ethLen+ipLen:]))
+	if flow >= e.flows || port != basePort+flow {
+		return fmt.Errorf("flow %d of %d with source port %d instead of %d", flow, e.flows, port, basePort+flow)
+	}
+	return nil
+}
+
+func verifyIPv4(ip []byte) error {
+	if onesSum(ip[:ipLen]) != 0xffff {
+		return errors.New("wrong IPv4 header checksum")
+	}
+	if ip[8] == 0 {
+		return errors.New("TTL 0")
+	}
+	return nil
+}
+
+// fields names the bytes of a plain frame's headers, up to and without `end`.
+var fields = []struct {
+	end  int
+	name string
+}{
+	{6, "destination MAC"}, {12, "source MAC"}, {14, "EtherType"},
+	{15, "IPv4 version and header length"}, {16, "TOS"}, {18, "IPv4 length"},
+	{20, "IPv4 identification"}, {22, "fragment field"}, {23, "TTL"}, {24, "protocol"},
+	{26, "IPv4 checksum"}, {30, "source address"}, {34, "destination address"},
+	{36, "source port"}, {38, "destination port"}, {40, "UDP length"}, {42, "UDP checksum"},
+}
+
+func (e Expect) field(at int) string {
+	which := ""
+	switch {
+	case e.inner != 0 && at >= e.inner:
+		which, at = "inner ", at-e.inner
+	case e.inner != 0:
+		which = "outer "
+	}
+	for _, f := range fields {
+		if at < f.end {
+			return which + f.name
+		}
+	}
+	if which == "outer " {
+		return "VXLAN header"
+	}
+	return fmt.Sprintf("%sbyte %d", which, at)
+}

@@ -1,0 +1,172 @@
+package chain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"ringway/bench/thread"
+)
+
+// settle is how long a chain runs under load before it is measured: caches,
+// rings and the scheduler get into their stride.
+const settle = 100 * time.Millisecond
+
+// Rate is what a chain carried in one window.
+type Rate struct {
+	PPS     float64 // good frames per second at the sink
+	BPS     float64 // bits per second of those frames, without FCS and preamble
+	Offered float64 // frames per second that the generator made
+}
+
+// enter prepares the generator's thread.
+func (c *Chain) enter() error {
+	if err := c.genNS.Enter(); err != nil {
+		return err
+	}
+	return thread.Pin(c.Layout.Generator)
+}
+
+// Measure loads the chain as much as the generator can and counts for a window.
+// Frames that are not as expected make it an error: a figure of garbage is none.
+func (c *Chain) Measure(ctx context.Context, window time.Duration) (Rate, error) {
+	rate, err := c.awake(func() (Rate, error) { return c.measure(ctx, window) })
+	if err != nil {
+		return Rate{}, fmt.Errorf("%s, %s: %w", c.env.Traffic.Row, c.DUT.Name(), err)
+	}
+	return rate, nil
+}
+
+// awake runs f while a DUT that is otherwise paused is not.
+func (c *Chain) awake(f func() (Rate, error)) (Rate, error) {
+	p, ok := c.DUT.(Pauser)
+	if !ok {
+		return f()
+	}
+	if err := p.Resume(); err != nil {
+		return Rate{}, err
+	}
+	rate, err := f()
+	return rate, errors.Join(err, p.Pause())
+}
+
+func (c *Chain) measure(ctx context.Context, window time.Duration) (rate Rate, err error) {
+	run, err := c.gen.Start(0, c.enter)
+	if err != nil {
+		return Rate{}, err
+	}
+	defer func() { err = errors.Join(err, run.Stop()) }()
+	if err := sleep(ctx, settle); err != nil {
+		return Rate{}, err
+	}
+	before, err := c.read()
+	if err != nil {
+		return Rate{}, err
+	}
+	if err := sleep(ctx, window); err != nil {
+		return Rate{}, err
+	}
+	after, err := c.read()
+	if err != nil {
+		return Rate{}, err
+	}
+	return after.since(before)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// reading is the counters at one moment.
+type reading struct {
+	at                         time.Time
+	good, bytes, bad, produced uint64
+}
+
+func (c *Chain) read() (reading, error) {
+	counts, err := c.sink.Counts()
+	if err != nil {
+		return reading{}, err
+	}
+	produced, err := c.gen.Generated()
+	if err != nil {
+		return reading{}, err
+	}
+	return reading{time.Now(), counts.Good, counts.Bytes, counts.Bad, produced}, nil
+}
+
+// tolerance is how many good frames one bad one is forgiven for: a device that
+// says something of its own.
+const tolerance = 10000
+
+func (r reading) since(before reading) (Rate, error) {
+	seconds := r.at.Sub(before.at).Seconds()
+	good, bad := r.good-before.good, r.bad-before.bad
+	switch {
+	case good+bad == 0:
+		return Rate{}, errors.New("nothing arrived at the sink")
+	case bad*tolerance > good:
+		return Rate{}, fmt.Errorf("%d of %d frames at the sink were not as they should be", bad, good+bad)
+	}
+	return Rate{
+		PPS:     float64(good) / seconds,
+		BPS:     8 * float64(r.bytes-before.bytes) / seconds,
+		Offered: float64(r.produced-before.produced) / seconds,
+	}, nil
+}
+
+// Check sends some frames through the chain and looks at each byte of those that
+// come out, until samples were right, one was wrong, or none came for long.
+func (c *Chain) Check(ctx context.Context) error {
+	_, err := c.awake(func() (Rate, error) { return Rate{}, c.check(ctx) })
+	if err != nil {
+		return fmt.Errorf("%s, %s: content check: %w", c.env.Traffic.Row, c.DUT.Name(), err)
+	}
+	return nil
+}
+
+const (
+	samples      = 32
+	checkFrames  = 512
+	checkTimeout = 5 * time.Second
+)
+
+func (c *Chain) check(ctx context.Context) error {
+	tap, err := openTap(c.sinkNS, c.sinkIdx)
+	if err != nil {
+		return err
+	}
+	defer tap.close()
+	deadline := time.Now().Add(checkTimeout)
+	for seen := 0; seen < samples; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%d of %d frames arrived at the sink", seen, samples)
+		}
+		if err := c.burst(); err != nil {
+			return err
+		}
+		n, err := tap.verify(c.expect, samples-seen)
+		if err != nil {
+			return err
+		}
+		seen += n
+	}
+	return nil
+}
+
+func (c *Chain) burst() error {
+	run, err := c.gen.Start(checkFrames, c.enter)
+	if err != nil {
+		return err
+	}
+	return run.Wait()
+}

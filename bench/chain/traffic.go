@@ -1,0 +1,205 @@
+package chain
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"ringway/bench/gen"
+)
+
+// Row is one kind of work.
+type Row string
+
+const (
+	// Forward routes plain packets from uplink A to uplink B.
+	Forward Row = "forward"
+	// Encap sends plain packets for a remote node CIDR out of B in VXLAN.
+	Encap Row = "encap"
+	// Decap strips VXLAN packets for our VTEP and routes what is inside out of B.
+	Decap Row = "decap"
+)
+
+// Rows lists all rows in the order of the table.
+func Rows() []Row { return []Row{Forward, Encap, Decap} }
+
+// MAC is an Ethernet address.
+type MAC [6]byte
+
+// The addresses of every chain. Chains live in namespaces of their own, so they
+// all have the same. 198.18.0.0/15 is set aside for benchmarks (RFC 2544 C.2.2).
+var (
+	MACGenerator = MAC{0x02, 0, 0, 0, 0x0a, 1}
+	MACA         = MAC{0x02, 0, 0, 0, 0x0a, 2}
+	MACB         = MAC{0x02, 0, 0, 0, 0x0b, 1}
+	MACSink      = MAC{0x02, 0, 0, 0, 0x0b, 2}
+
+	AddrGenerator = netip.MustParseAddr("198.18.0.2")
+	AddrA         = netip.MustParseAddr("198.18.0.1")
+	AddrB         = netip.MustParseAddr("198.19.0.1")
+	AddrSink      = netip.MustParseAddr("198.19.0.2")
+	// LinkBits is the prefix length of both links.
+	LinkBits = 24
+
+	// FlowSources holds the source address of every flow; it belongs to the peer
+	// node in the decap row.
+	FlowSources = netip.MustParsePrefix("10.99.0.0/16")
+	// RoutedCIDR is behind the sink by a kernel route.
+	RoutedCIDR = netip.MustParsePrefix("10.96.0.0/16")
+	// RemoteCIDR is the peer node's in the encap row.
+	RemoteCIDR = netip.MustParsePrefix("10.98.0.0/16")
+	// LocalCIDR is our own node's.
+	LocalCIDR = netip.MustParsePrefix("10.97.0.0/24")
+)
+
+// Parameters of the tunnel.
+const (
+	VNI       = 4242
+	VXLANPort = 8472
+)
+
+const (
+	hostPart  = 9 // of the destination address
+	basePort  = 10000
+	destPort  = 9 // discard
+	frameTTL  = 64
+	ethLen    = 14
+	ipLen     = 20
+	udpLen    = 8
+	vxlanLen  = 8
+	tunnelLen = ethLen + ipLen + udpLen + vxlanLen
+	// MinSize holds all headers that the generator writes, MaxSize leaves room
+	// for a tunnel header within an MTU of 1500.
+	MinSize = 64
+	MaxSize = 1500 + ethLen - tunnelLen
+)
+
+// VTEPMAC is the inner MAC of a node that was given none: 02:52 and its address.
+func VTEPMAC(node netip.Addr) MAC {
+	a := node.As4()
+	return MAC{0x02, 0x52, a[0], a[1], a[2], a[3]}
+}
+
+// Local is our node's address in a row: where its tunnel starts or ends.
+func (r Row) Local() netip.Addr {
+	if r == Decap {
+		return AddrA
+	}
+	return AddrB
+}
+
+// Peer is the address of the node at the tunnel's other end.
+func (r Row) Peer() netip.Addr {
+	if r == Decap {
+		return AddrGenerator
+	}
+	return AddrSink
+}
+
+// PeerCIDR is the node CIDR of that node.
+func (r Row) PeerCIDR() netip.Prefix {
+	if r == Decap {
+		return FlowSources
+	}
+	return RemoteCIDR
+}
+
+func (r Row) destination() netip.Addr {
+	net := RoutedCIDR
+	if r == Encap {
+		net = RemoteCIDR
+	}
+	a := net.Addr().As4()
+	a[3] = hostPart
+	return netip.AddrFrom4(a)
+}
+
+// Traffic is what a chain is loaded with.
+type Traffic struct {
+	Row   Row
+	Size  int // bytes of the plain frame, in the tunnel where there is one, without FCS
+	Flows int
+}
+
+// Check says what is wrong with t.
+func (t Traffic) Check() error {
+	switch {
+	case t.Row != Forward && t.Row != Encap && t.Row != Decap:
+		return fmt.Errorf("row %q: must be %s, %s or %s", t.Row, Forward, Encap, Decap)
+	case t.Size < MinSize || t.Size > MaxSize:
+		return fmt.Errorf("size of %d bytes: must be %d to %d", t.Size, MinSize, MaxSize)
+	case t.Flows < 1 || t.Flows > gen.MaxFlows:
+		return fmt.Errorf("%d flows: must be 1 to %d", t.Flows, gen.MaxFlows)
+	}
+	return nil
+}
+
+// Offered is the frame of flow 0 as the generator makes it.
+func (t Traffic) Offered() []byte {
+	if t.Row != Decap {
+		return t.plain(MACGenerator, MACA, frameTTL)
+	}
+	inner := t.plain(VTEPMAC(t.Row.Peer()), VTEPMAC(t.Row.Local()), frameTTL)
+	return tunnelled(inner, MACGenerator, MACA, t.Row.Peer(), t.Row.Local())
+}
+
+// plain is a UDP packet of flow 0 with checksum 0, which RFC 768 allows: with a
+// real one GRO would verify it in some chains and not in others.
+func (t Traffic) plain(src, dst MAC, ttl byte) []byte {
+	f := make([]byte, t.Size)
+	putEthernet(f, src, dst)
+	putIPv4(f[ethLen:], FlowSources.Addr(), t.Row.destination(), ttl)
+	putUDP(f[ethLen+ipLen:], basePort, destPort)
+	for i := ethLen + ipLen + udpLen; i < len(f); i++ {
+		f[i] = byte(i)
+	}
+	return f
+}
+
+// tunnelled puts a frame in VXLAN (RFC 7348 section 5).
+func tunnelled(inner []byte, srcMAC, dstMAC MAC, src, dst netip.Addr) []byte {
+	f := make([]byte, tunnelLen+len(inner))
+	putEthernet(f, srcMAC, dstMAC)
+	putIPv4(f[ethLen:], src, dst, frameTTL)
+	putUDP(f[ethLen+ipLen:], basePort, VXLANPort)
+	f[ethLen+ipLen+udpLen] = 0x08 // the VNI is valid
+	binary.BigEndian.PutUint32(f[tunnelLen-4:], VNI<<8)
+	copy(f[tunnelLen:], inner)
+	return f
+}
+
+func putEthernet(f []byte, src, dst MAC) {
+	copy(f, dst[:])
+	copy(f[6:], src[:])
+	binary.BigEndian.PutUint16(f[12:], 0x0800)
+}
+
+// putIPv4 fills the header of a datagram that takes all of ip.
+func putIPv4(ip []byte, src, dst netip.Addr, ttl byte) {
+	ip[0] = 0x45
+	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+	ip[8], ip[9] = ttl, 17
+	s, d := src.As4(), dst.As4()
+	copy(ip[12:], s[:])
+	copy(ip[16:], d[:])
+	binary.BigEndian.PutUint16(ip[10:], ^onesSum(ip[:ipLen]))
+}
+
+func putUDP(udp []byte, src, dst uint16) {
+	binary.BigEndian.PutUint16(udp, src)
+	binary.BigEndian.PutUint16(udp[2:], dst)
+	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
+}
+
+// onesSum is the sum of RFC 1071. It is not packet's, because that is under test
+// here too.
+func onesSum(b []byte) uint16 {
+	var sum uint32
+	for i := 0; i+1 < len(b); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	for sum>>16 != 0 {
+		sum = sum&0xffff + sum>>16
+	}
+	return uint16(sum)
+}

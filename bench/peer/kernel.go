@@ -1,0 +1,87 @@
+// Package peer holds the devices under test: Ringway, and what it is compared
+// with.
+package peer
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"ringway/bench/chain"
+)
+
+// Kernel is Linux itself: IPv4 forwarding, and its vxlan device for the tunnel.
+// No netfilter rule is loaded.
+type Kernel struct{}
+
+// NewKernel returns the kernel as a DUT.
+func NewKernel() *Kernel { return &Kernel{} }
+
+// Name of the column.
+func (*Kernel) Name() string { return "kernel" }
+
+// Output is a router's.
+func (*Kernel) Output(t chain.Traffic) chain.Expect { return t.Routed().AnyOuterChecksum() }
+
+// Start configures what the row needs.
+func (*Kernel) Start(_ context.Context, env chain.Env) error {
+	if row := env.Traffic.Row; row != chain.Forward {
+		if err := env.NS.Do(func() error { return makeTunnel(env, row) }); err != nil {
+			return err
+		}
+	}
+	return env.SetForwarding(true)
+}
+
+// Stop has nothing to do: the namespace goes.
+func (*Kernel) Stop() error { return nil }
+
+const tunnelDevice = "vxlan"
+
+// makeTunnel makes a vxlan device that knows its peer, as a CNI sets it up: no
+// learning, a permanent neighbour and forwarding entry for the peer, whose node
+// CIDR is behind it. Its underlay is A when frames are stripped, B when they are
+// wrapped.
+func makeTunnel(env chain.Env, row chain.Row) error {
+	underlay := env.B
+	if row == chain.Decap {
+		underlay = env.A
+	}
+	dev, err := netlink.LinkByName(underlay)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", underlay, err)
+	}
+	mac := chain.VTEPMAC(row.Local())
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr = tunnelDevice, mac[:]
+	vxlan := &netlink.Vxlan{
+		LinkAttrs: attrs, VxlanId: chain.VNI, Port: chain.VXLANPort,
+		VtepDevIndex: dev.Attrs().Index, SrcAddr: row.Local().AsSlice(),
+	}
+	if err := netlink.LinkAdd(vxlan); err != nil {
+		return fmt.Errorf("make a vxlan device: %w", err)
+	}
+	if err := netlink.LinkSetUp(vxlan); err != nil {
+		return fmt.Errorf("bring the vxlan device up: %w", err)
+	}
+	return addPeer(vxlan, row)
+}
+
+func addPeer(vxlan *netlink.Vxlan, row chain.Row) error {
+	mac := chain.VTEPMAC(row.Peer())
+	entry := &netlink.Neigh{
+		LinkIndex: vxlan.Index, Family: unix.AF_BRIDGE, Flags: netlink.NTF_SELF,
+		State: netlink.NUD_PERMANENT, IP: row.Peer().AsSlice(), HardwareAddr: mac[:],
+	}
+	if err := netlink.NeighSet(entry); err != nil {
+		return fmt.Errorf("add the peer to the vxlan device: %w", err)
+	}
+	// The first address of a node CIDR stands for the node itself.
+	via := row.PeerCIDR().Addr()
+	if err := chain.AddNeighbour(tunnelDevice, via, mac); err != nil {
+		return err
+	}
+	return chain.AddRoute(tunnelDevice, row.PeerCIDR(), via)
+}
