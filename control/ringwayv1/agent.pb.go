@@ -989,6 +989,114 @@ func (x *CaptureResponse) GetPacket() *Packet {
 	return nil
 }
 
+// Refusal is the detail of an INVALID_ARGUMENT status.
+type Refusal struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the input; at most ten.
+	Problems      []*Problem `protobuf:"bytes,1,rep,name=problems,proto3" json:"problems,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refusal) Reset() {
+	*x = Refusal{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refusal) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refusal) ProtoMessage() {}
+
+func (x *Refusal) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
+func (*Refusal) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *Refusal) GetProblems() []*Problem {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
+}
+
+// Problem is one thing that is wrong with what was sent.
+type Problem struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Path of the field, as in nodes[2].nodeCidrs[0].
+	Field         string `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`
+	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	Remedy        string `protobuf:"bytes,3,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Problem) Reset() {
+	*x = Problem{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Problem) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Problem) ProtoMessage() {}
+
+func (x *Problem) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Problem.ProtoReflect.Descriptor instead.
+func (*Problem) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *Problem) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *Problem) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Problem) GetRemedy() string {
+	if x != nil {
+		return x.Remedy
+	}
+	return ""
+}
+
 var File_ringway_v1_agent_proto protoreflect.FileDescriptor
 
 const file_ringway_v1_agent_proto_rawDesc = "" +
@@ -1040,7 +1148,13 @@ const file_ringway_v1_agent_proto_rawDesc = "" +
 	"\x02rx\x18\x03 \x01(\bR\x02rx\x12\x0e\n" +
 	"\x02tx\x18\x04 \x01(\bR\x02tx\"=\n" +
 	"\x0fCaptureResponse\x12*\n" +
-	"\x06packet\x18\x01 \x01(\v2\x12.ringway.v1.PacketR\x06packet2\xd2\x06\n" +
+	"\x06packet\x18\x01 \x01(\v2\x12.ringway.v1.PacketR\x06packet\":\n" +
+	"\aRefusal\x12/\n" +
+	"\bproblems\x18\x01 \x03(\v2\x13.ringway.v1.ProblemR\bproblems\"O\n" +
+	"\aProblem\x12\x14\n" +
+	"\x05field\x18\x01 \x01(\tR\x05field\x12\x16\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06remedy\x18\x03 \x01(\tR\x06remedy2\xd2\x06\n" +
 	"\fAgentService\x12H\n" +
 	"\tGetStatus\x12\x1c.ringway.v1.GetStatusRequest\x1a\x1d.ringway.v1.GetStatusResponse\x12G\n" +
 	"\bGetNodes\x12\x1b.ringway.v1.GetNodesRequest\x1a\x1c.ringway.v1.GetNodesResponse0\x01\x12J\n" +
@@ -1066,7 +1180,7 @@ func file_ringway_v1_agent_proto_rawDescGZIP() []byte {
 	return file_ringway_v1_agent_proto_rawDescData
 }
 
-var file_ringway_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_ringway_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_ringway_v1_agent_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),       // 0: ringway.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),      // 1: ringway.v1.GetStatusResponse
@@ -1090,56 +1204,59 @@ var file_ringway_v1_agent_proto_goTypes = []any{
 	(*DeleteEndpointResponse)(nil), // 19: ringway.v1.DeleteEndpointResponse
 	(*CaptureRequest)(nil),         // 20: ringway.v1.CaptureRequest
 	(*CaptureResponse)(nil),        // 21: ringway.v1.CaptureResponse
-	nil,                            // 22: ringway.v1.AddEndpointRequest.LabelsEntry
-	(*Status)(nil),                 // 23: ringway.v1.Status
-	(*NodeStatus)(nil),             // 24: ringway.v1.NodeStatus
-	(*Route)(nil),                  // 25: ringway.v1.Route
-	(*Neighbor)(nil),               // 26: ringway.v1.Neighbor
-	(*Endpoint)(nil),               // 27: ringway.v1.Endpoint
-	(*Port)(nil),                   // 28: ringway.v1.Port
-	(*Drop)(nil),                   // 29: ringway.v1.Drop
-	(*TableSet)(nil),               // 30: ringway.v1.TableSet
-	(*Packet)(nil),                 // 31: ringway.v1.Packet
+	(*Refusal)(nil),                // 22: ringway.v1.Refusal
+	(*Problem)(nil),                // 23: ringway.v1.Problem
+	nil,                            // 24: ringway.v1.AddEndpointRequest.LabelsEntry
+	(*Status)(nil),                 // 25: ringway.v1.Status
+	(*NodeStatus)(nil),             // 26: ringway.v1.NodeStatus
+	(*Route)(nil),                  // 27: ringway.v1.Route
+	(*Neighbor)(nil),               // 28: ringway.v1.Neighbor
+	(*Endpoint)(nil),               // 29: ringway.v1.Endpoint
+	(*Port)(nil),                   // 30: ringway.v1.Port
+	(*Drop)(nil),                   // 31: ringway.v1.Drop
+	(*TableSet)(nil),               // 32: ringway.v1.TableSet
+	(*Packet)(nil),                 // 33: ringway.v1.Packet
 }
 var file_ringway_v1_agent_proto_depIdxs = []int32{
-	23, // 0: ringway.v1.GetStatusResponse.status:type_name -> ringway.v1.Status
-	24, // 1: ringway.v1.GetNodesResponse.items:type_name -> ringway.v1.NodeStatus
-	25, // 2: ringway.v1.GetRoutesResponse.items:type_name -> ringway.v1.Route
-	26, // 3: ringway.v1.GetNeighborsResponse.items:type_name -> ringway.v1.Neighbor
-	27, // 4: ringway.v1.GetEndpointsResponse.items:type_name -> ringway.v1.Endpoint
-	28, // 5: ringway.v1.GetPortsResponse.items:type_name -> ringway.v1.Port
-	29, // 6: ringway.v1.GetDropsResponse.items:type_name -> ringway.v1.Drop
-	30, // 7: ringway.v1.ApplyRequest.table_set:type_name -> ringway.v1.TableSet
-	22, // 8: ringway.v1.AddEndpointRequest.labels:type_name -> ringway.v1.AddEndpointRequest.LabelsEntry
-	27, // 9: ringway.v1.AddEndpointResponse.endpoint:type_name -> ringway.v1.Endpoint
-	31, // 10: ringway.v1.CaptureResponse.packet:type_name -> ringway.v1.Packet
-	0,  // 11: ringway.v1.AgentService.GetStatus:input_type -> ringway.v1.GetStatusRequest
-	2,  // 12: ringway.v1.AgentService.GetNodes:input_type -> ringway.v1.GetNodesRequest
-	4,  // 13: ringway.v1.AgentService.GetRoutes:input_type -> ringway.v1.GetRoutesRequest
-	6,  // 14: ringway.v1.AgentService.GetNeighbors:input_type -> ringway.v1.GetNeighborsRequest
-	8,  // 15: ringway.v1.AgentService.GetEndpoints:input_type -> ringway.v1.GetEndpointsRequest
-	10, // 16: ringway.v1.AgentService.GetPorts:input_type -> ringway.v1.GetPortsRequest
-	12, // 17: ringway.v1.AgentService.GetDrops:input_type -> ringway.v1.GetDropsRequest
-	14, // 18: ringway.v1.AgentService.Apply:input_type -> ringway.v1.ApplyRequest
-	16, // 19: ringway.v1.AgentService.AddEndpoint:input_type -> ringway.v1.AddEndpointRequest
-	18, // 20: ringway.v1.AgentService.DeleteEndpoint:input_type -> ringway.v1.DeleteEndpointRequest
-	20, // 21: ringway.v1.AgentService.Capture:input_type -> ringway.v1.CaptureRequest
-	1,  // 22: ringway.v1.AgentService.GetStatus:output_type -> ringway.v1.GetStatusResponse
-	3,  // 23: ringway.v1.AgentService.GetNodes:output_type -> ringway.v1.GetNodesResponse
-	5,  // 24: ringway.v1.AgentService.GetRoutes:output_type -> ringway.v1.GetRoutesResponse
-	7,  // 25: ringway.v1.AgentService.GetNeighbors:output_type -> ringway.v1.GetNeighborsResponse
-	9,  // 26: ringway.v1.AgentService.GetEndpoints:output_type -> ringway.v1.GetEndpointsResponse
-	11, // 27: ringway.v1.AgentService.GetPorts:output_type -> ringway.v1.GetPortsResponse
-	13, // 28: ringway.v1.AgentService.GetDrops:output_type -> ringway.v1.GetDropsResponse
-	15, // 29: ringway.v1.AgentService.Apply:output_type -> ringway.v1.ApplyResponse
-	17, // 30: ringway.v1.AgentService.AddEndpoint:output_type -> ringway.v1.AddEndpointResponse
-	19, // 31: ringway.v1.AgentService.DeleteEndpoint:output_type -> ringway.v1.DeleteEndpointResponse
-	21, // 32: ringway.v1.AgentService.Capture:output_type -> ringway.v1.CaptureResponse
-	22, // [22:33] is the sub-list for method output_type
-	11, // [11:22] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	25, // 0: ringway.v1.GetStatusResponse.status:type_name -> ringway.v1.Status
+	26, // 1: ringway.v1.GetNodesResponse.items:type_name -> ringway.v1.NodeStatus
+	27, // 2: ringway.v1.GetRoutesResponse.items:type_name -> ringway.v1.Route
+	28, // 3: ringway.v1.GetNeighborsResponse.items:type_name -> ringway.v1.Neighbor
+	29, // 4: ringway.v1.GetEndpointsResponse.items:type_name -> ringway.v1.Endpoint
+	30, // 5: ringway.v1.GetPortsResponse.items:type_name -> ringway.v1.Port
+	31, // 6: ringway.v1.GetDropsResponse.items:type_name -> ringway.v1.Drop
+	32, // 7: ringway.v1.ApplyRequest.table_set:type_name -> ringway.v1.TableSet
+	24, // 8: ringway.v1.AddEndpointRequest.labels:type_name -> ringway.v1.AddEndpointRequest.LabelsEntry
+	29, // 9: ringway.v1.AddEndpointResponse.endpoint:type_name -> ringway.v1.Endpoint
+	33, // 10: ringway.v1.CaptureResponse.packet:type_name -> ringway.v1.Packet
+	23, // 11: ringway.v1.Refusal.problems:type_name -> ringway.v1.Problem
+	0,  // 12: ringway.v1.AgentService.GetStatus:input_type -> ringway.v1.GetStatusRequest
+	2,  // 13: ringway.v1.AgentService.GetNodes:input_type -> ringway.v1.GetNodesRequest
+	4,  // 14: ringway.v1.AgentService.GetRoutes:input_type -> ringway.v1.GetRoutesRequest
+	6,  // 15: ringway.v1.AgentService.GetNeighbors:input_type -> ringway.v1.GetNeighborsRequest
+	8,  // 16: ringway.v1.AgentService.GetEndpoints:input_type -> ringway.v1.GetEndpointsRequest
+	10, // 17: ringway.v1.AgentService.GetPorts:input_type -> ringway.v1.GetPortsRequest
+	12, // 18: ringway.v1.AgentService.GetDrops:input_type -> ringway.v1.GetDropsRequest
+	14, // 19: ringway.v1.AgentService.Apply:input_type -> ringway.v1.ApplyRequest
+	16, // 20: ringway.v1.AgentService.AddEndpoint:input_type -> ringway.v1.AddEndpointRequest
+	18, // 21: ringway.v1.AgentService.DeleteEndpoint:input_type -> ringway.v1.DeleteEndpointRequest
+	20, // 22: ringway.v1.AgentService.Capture:input_type -> ringway.v1.CaptureRequest
+	1,  // 23: ringway.v1.AgentService.GetStatus:output_type -> ringway.v1.GetStatusResponse
+	3,  // 24: ringway.v1.AgentService.GetNodes:output_type -> ringway.v1.GetNodesResponse
+	5,  // 25: ringway.v1.AgentService.GetRoutes:output_type -> ringway.v1.GetRoutesResponse
+	7,  // 26: ringway.v1.AgentService.GetNeighbors:output_type -> ringway.v1.GetNeighborsResponse
+	9,  // 27: ringway.v1.AgentService.GetEndpoints:output_type -> ringway.v1.GetEndpointsResponse
+	11, // 28: ringway.v1.AgentService.GetPorts:output_type -> ringway.v1.GetPortsResponse
+	13, // 29: ringway.v1.AgentService.GetDrops:output_type -> ringway.v1.GetDropsResponse
+	15, // 30: ringway.v1.AgentService.Apply:output_type -> ringway.v1.ApplyResponse
+	17, // 31: ringway.v1.AgentService.AddEndpoint:output_type -> ringway.v1.AddEndpointResponse
+	19, // 32: ringway.v1.AgentService.DeleteEndpoint:output_type -> ringway.v1.DeleteEndpointResponse
+	21, // 33: ringway.v1.AgentService.Capture:output_type -> ringway.v1.CaptureResponse
+	23, // [23:34] is the sub-list for method output_type
+	12, // [12:23] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_ringway_v1_agent_proto_init() }
@@ -1155,7 +1272,7 @@ func file_ringway_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ringway_v1_agent_proto_rawDesc), len(file_ringway_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

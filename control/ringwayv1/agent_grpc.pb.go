@@ -48,8 +48,7 @@ type AgentServiceClient interface {
 	GetPorts(ctx context.Context, in *GetPortsRequest, opts ...grpc.CallOption) (*GetPortsResponse, error)
 	GetDrops(ctx context.Context, in *GetDropsRequest, opts ...grpc.CallOption) (*GetDropsResponse, error)
 	// Apply puts a table set in force. A set that is refused leaves the one
-	// before untouched and answers INVALID_ARGUMENT with a google.rpc.BadRequest
-	// that names the fields.
+	// before untouched and answers INVALID_ARGUMENT with a Refusal in the details.
 	Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResponse, error)
 	// AddEndpoint attaches a pod's network namespace. Asking again for what
 	// there is already changes nothing.
@@ -239,8 +238,7 @@ type AgentServiceServer interface {
 	GetPorts(context.Context, *GetPortsRequest) (*GetPortsResponse, error)
 	GetDrops(context.Context, *GetDropsRequest) (*GetDropsResponse, error)
 	// Apply puts a table set in force. A set that is refused leaves the one
-	// before untouched and answers INVALID_ARGUMENT with a google.rpc.BadRequest
-	// that names the fields.
+	// before untouched and answers INVALID_ARGUMENT with a Refusal in the details.
 	Apply(context.Context, *ApplyRequest) (*ApplyResponse, error)
 	// AddEndpoint attaches a pod's network namespace. Asking again for what
 	// there is already changes nothing.
