@@ -88,9 +88,10 @@ func (t *Template) Dst() uint32 { return packet.IPv4(t.prefix[atIPv4:]).Dst() }
 // the hash, so that tables which take the low ones stay independent of it.
 func SourcePort(hash uint32) uint16 { return firstPort + uint16(hash>>18) }
 
-// Encap writes the headers in front of the IPv4 datagram and moves Off there;
-// the old Ethernet header is gone. It reports false, with nothing changed, when
-// there are not enough free bytes in front.
+// Encap writes the headers in front of the IPv4 datagram, or of the ARP packet
+// where EtherType says so, and moves Off there; the old Ethernet header is gone.
+// It reports false, with nothing changed, when there are not enough free bytes
+// in front.
 //
 // L3, L4 and all fields that parse set go on describing the inner packet. The
 // outer Ethernet addresses are 0 until transmit writes the adjacency's.
@@ -101,11 +102,15 @@ func (t *Template) Encap(p *packet.Packet) bool {
 	if start < 0 {
 		return false
 	}
-	innerTOS := packet.IPv4(p.Buf[p.L3:p.End]).TOS()
 	b := p.Buf[start:p.End]
 	h := (*[prefixLen]byte)(b)
 	*h = t.prefix
-	tos := innerTOS & (t.dscpMask | packet.ECNMask)
+	var tos uint8
+	if p.EtherType == packet.EtherTypeARP {
+		packet.Ethernet(h[atInner:]).SetEtherType(packet.EtherTypeARP)
+	} else {
+		tos = packet.IPv4(b[prefixLen:]).TOS() & (t.dscpMask | packet.ECNMask)
+	}
 	total := len(b) - atIPv4
 	h[atIPv4+1] = tos
 	binary.BigEndian.PutUint16(h[atIPv4+2:], uint16(total))
