@@ -87,7 +87,7 @@ func (l *Lab) defaultAgentConfig(host string) map[string]any {
 	for _, device := range n.uplinks {
 		uplinks = append(uplinks, map[string]any{"device": device})
 	}
-	return map[string]any{
+	config := map[string]any{
 		"node":     host,
 		"socket":   l.Socket(host),
 		"stateDir": filepath.Join(l.hostDir(host), "state"),
@@ -96,6 +96,10 @@ func (l *Lab) defaultAgentConfig(host string) map[string]any {
 		"workers":  l.state.Workers,
 		"uplinks":  uplinks,
 	}
+	if l.state.UnderlayMTU > 1500 {
+		config["chunkSize"] = 4096
+	}
+	return config
 }
 
 // Start starts a host's agent, in a process group of its own so that it outlives

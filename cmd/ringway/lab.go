@@ -1,0 +1,236 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+	"sigs.k8s.io/yaml"
+
+	"ringway/lab"
+)
+
+// newLabCommand is ringway lab: the testbed in network namespaces.
+func newLabCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "lab",
+		Short: "Build and use a testbed in network namespaces",
+		Long: `Build and use a testbed in network namespaces: four nodes, a router, a host
+outside and a pod on each node. Nothing of the machine is touched.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	prefix := c.PersistentFlags().String("prefix", lab.DefaultPrefix, "prefix of the namespaces' names, ends in a dash; labs with different prefixes live side by side")
+	c.AddCommand(
+		newLabUpCommand(prefix),
+		newLabDownCommand(prefix),
+		newLabTourCommand(prefix),
+		newLabStatusCommand(prefix),
+		newLabExecCommand(prefix),
+		newLabAgentCommand(prefix, "start HOST", "Start the agent of a host", (*lab.Lab).Start),
+		newLabAgentCommand(prefix, "stop HOST", "Stop the agent of a host (SIGTERM)", (*lab.Lab).Stop),
+		newLabAgentCommand(prefix, "kill HOST", "Kill the agent of a host (SIGKILL), as a crash would", (*lab.Lab).Kill),
+	)
+	return c
+}
+
+func newLabUpCommand(prefix *string) *cobra.Command {
+	var o lab.Options
+	c := &cobra.Command{
+		Use:   "up",
+		Short: "Build the testbed and start its agents",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			binary, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("find the ringway binary: %w", err)
+			}
+			o.Prefix, o.Binary, o.Log = *prefix, binary, c.ErrOrStderr()
+			// Ctrl-C takes down what was built so far.
+			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM)
+			defer stop()
+			_, err = lab.Up(ctx, o)
+			return err
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Routing, "routing", "overlay", "routing mode of the table set: overlay, direct or hybrid")
+	f.IntVar(&o.Workers, "workers", 1, "workers of each agent")
+	f.IntVar(&o.UplinkQueues, "uplink-queues", 1, "queues of each link between hosts, 1 to 64")
+	f.IntVar(&o.UnderlayMTU, "underlay-mtu", 1500, "MTU of the links between hosts, bytes")
+	return c
+}
+
+func newLabDownCommand(prefix *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "down",
+		Short: "End all that runs in the testbed and remove it",
+		Args:  cobra.NoArgs,
+		RunE:  func(*cobra.Command, []string) error { return lab.Down(*prefix) },
+	}
+}
+
+func newLabTourCommand(prefix *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "tour",
+		Short: "Show on real traffic what works, step by step",
+		Long: `Show on real traffic what works: for each step what was tried, what the wire
+showed and whether it held. Exit code 1 if one did not.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			l, err := lab.Open(*prefix)
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM)
+			defer stop()
+			return l.Tour(ctx, c.OutOrStdout())
+		},
+	}
+}
+
+func newLabAgentCommand(prefix *string, use, short string, do func(*lab.Lab, string) error) *cobra.Command {
+	return &cobra.Command{
+		Use:   use,
+		Short: short,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			l, err := lab.Open(*prefix)
+			if err != nil {
+				return err
+			}
+			return do(l, args[0])
+		},
+	}
+}
+
+func newLabStatusCommand(prefix *string) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "List the hosts of the testbed",
+		Args:  cobra.NoArgs,
+	}
+	output := c.Flags().StringP("output", "o", "", "json, yaml or wide; a table when left out")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		l, err := lab.Open(*prefix)
+		if err != nil {
+			return err
+		}
+		hosts, err := l.Status()
+		if err != nil {
+			return err
+		}
+		return printLabStatus(c.OutOrStdout(), hosts, *output)
+	}
+	return c
+}
+
+func printLabStatus(w io.Writer, hosts []lab.HostStatus, output string) error {
+	list := struct {
+		Items []lab.HostStatus `json:"items"`
+	}{hosts}
+	switch output {
+	case "json":
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(list)
+	case "yaml":
+		data, err := yaml.Marshal(list)
+		if err != nil {
+			return err
+		}
+		_, err = w.Write(data)
+		return err
+	case "", "wide":
+		return printLabTable(w, hosts, output == "wide")
+	}
+	return fmt.Errorf("--output %q: use json, yaml or wide", output)
+}
+
+func printLabTable(w io.Writer, hosts []lab.HostStatus, wide bool) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	header := "NAME\tPID\tADDRESSES"
+	if wide {
+		header += "\tNETNS\tSOCKET\tCONFIG\tTABLES\tLOG"
+	}
+	fmt.Fprintln(t, header)
+	for _, h := range hosts {
+		pid := "-"
+		switch {
+		case h.Pid != 0:
+			pid = fmt.Sprint(h.Pid)
+		case h.Socket != "":
+			pid = "stopped"
+		}
+		line := []string{h.Name, pid, strings.Join(h.Addresses, ", ")}
+		if wide {
+			line = append(line, h.Netns, h.Socket, h.Config, h.Tables, h.Log)
+		}
+		fmt.Fprintln(t, strings.Join(line, "\t"))
+	}
+	return t.Flush()
+}
+
+func newLabExecCommand(prefix *string) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "exec HOST -- CMD [ARG...]",
+		Short: "Run a command on a host, with the host's agent as its agent",
+		Long: `Run a command in the network namespace of a host. RINGWAY_SOCKET is set to the
+agent of the host (of a pod: of its node) and ringway is found in PATH. The exit
+code is the command's.`,
+		Args: cobra.MinimumNArgs(2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			l, err := lab.Open(*prefix)
+			if err != nil {
+				return err
+			}
+			command := args[1:]
+			if command[0] == "--" {
+				command = command[1:]
+			}
+			if len(command) == 0 {
+				return errors.New("no command: ringway lab exec HOST -- CMD")
+			}
+			return labExec(l, args[0], command)
+		},
+	}
+	c.Flags().SetInterspersed(false) // what follows HOST is the command's
+	return c
+}
+
+// labExec turns this process into the command: the terminal, signals and the
+// exit code are the command's own. It returns only on failure.
+func labExec(l *lab.Lab, host string, command []string) error {
+	if err := l.Check(host); err != nil {
+		return err
+	}
+	for _, v := range l.Environment(host) {
+		name, value, _ := strings.Cut(v, "=")
+		if err := os.Setenv(name, value); err != nil {
+			return err
+		}
+	}
+	path, err := exec.LookPath(command[0])
+	if err != nil {
+		return fmt.Errorf("command %q: %w", command[0], err)
+	}
+	runtime.LockOSThread() // execve keeps the namespace of the thread that calls it
+	ns, err := netns.GetFromPath(l.Netns(host))
+	if err != nil {
+		return fmt.Errorf("open the namespace of %s: %w", host, err)
+	}
+	if err := netns.Set(ns); err != nil {
+		return fmt.Errorf("enter the namespace of %s: %w", host, err)
+	}
+	return fmt.Errorf("run %s: %w", path, unix.Exec(path, command, os.Environ()))
+}
