@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"ringway/control"
+	pb "ringway/control/ringwayv1"
+)
+
+// listing is one kind of thing that get shows.
+type listing struct {
+	name    string
+	aliases []string
+	fetch   func(context.Context, *control.Client) (proto.Message, error)
+	text    func(w io.Writer, m proto.Message, wide bool) error
+}
+
+var listings = []listing{
+	list("nodes", []string{"node"}, (*control.Client).Nodes, showNodes),
+	list("routes", []string{"route"}, (*control.Client).Routes, showRoutes),
+	list("neighbors", []string{"neighbor", "neighbours", "neighbour"}, (*control.Client).Neighbors, showNeighbors),
+	list("endpoints", []string{"endpoint", "ep"}, (*control.Client).Endpoints, showEndpoints),
+	list("ports", []string{"port"}, (*control.Client).Ports, showPorts),
+	list("drops", []string{"drop"}, (*control.Client).Drops, showDrops),
+}
+
+// list makes a listing out of functions of the message's own type.
+func list[M proto.Message](name string, aliases []string, fetch func(*control.Client, context.Context) (M, error), text func(io.Writer, M, bool) error) listing {
+	return listing{
+		name:    name,
+		aliases: aliases,
+		fetch:   func(ctx context.Context, c *control.Client) (proto.Message, error) { return fetch(c, ctx) },
+		text:    func(w io.Writer, m proto.Message, wide bool) error { return text(w, m.(M), wide) },
+	}
+}
+
+func findListing(kind string) (listing, error) {
+	var names []string
+	for _, l := range listings {
+		if l.name == kind || slices.Contains(l.aliases, kind) {
+			return l, nil
+		}
+		names = append(names, l.name)
+	}
+	return listing{}, usagef("get %q is not known: write one of %s", kind, strings.Join(names, ", "))
+}
+
+// newGetCommand is ringway get.
+func newGetCommand() *cobra.Command {
+	var to target
+	var as output
+	c := &cobra.Command{
+		Use:   "get nodes|routes|neighbors|endpoints|ports|drops",
+		Short: "List the agent's live tables",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			l, err := findListing(args[0])
+			if err != nil {
+				return err
+			}
+			if err := as.check(); err != nil {
+				return err
+			}
+			client, err := to.client()
+			if err != nil {
+				return err
+			}
+			defer client.Close()
+			m, err := l.fetch(c.Context(), client)
+			if err != nil {
+				return err
+			}
+			return as.write(c.OutOrStdout(), m, func(w io.Writer) error { return l.text(w, m, as.wide()) })
+		},
+	}
+	for _, l := range listings {
+		c.ValidArgs = append(c.ValidArgs, l.name) // for completion
+	}
+	to.flags(c)
+	as.flag(c)
+	return c
+}
+
+func showNodes(w io.Writer, m *pb.GetNodesResponse, wide bool) error {
+	t := newTable(w, "", wide, "NAME", "ADDRESS", "NODE-CIDRS", "MODE", "PATH-MTU", "|", "VTEP-MAC", "PATH-MTU-EXPIRES")
+	for _, n := range m.GetItems() {
+		t.row(n.GetName(), n.GetAddress(), strings.Join(n.GetNodeCidrs(), ","), n.GetMode(), orDash(n.GetPathMtu()), n.GetVtepMac(), clock(n.GetPathMtuExpires()))
+	}
+	return t.end()
+}
+
+func showRoutes(w io.Writer, m *pb.GetRoutesResponse, wide bool) error {
+	t := newTable(w, "", wide, "PREFIX", "KIND", "VIA", "PORT", "MTU", "SOURCE", "NODE")
+	for _, r := range m.GetItems() {
+		t.row(r.GetPrefix(), r.GetKind(), r.GetVia(), r.GetPort(), orDash(r.GetMtu()), r.GetSource(), r.GetNode())
+	}
+	return t.end()
+}
+
+func showNeighbors(w io.Writer, m *pb.GetNeighborsResponse, wide bool) error {
+	t := newTable(w, "", wide, "ADDRESS", "MAC", "PORT", "STATE")
+	for _, n := range m.GetItems() {
+		t.row(n.GetAddress(), n.GetMac(), n.GetPort(), n.GetState())
+	}
+	return t.end()
+}
+
+func showEndpoints(w io.Writer, m *pb.GetEndpointsResponse, wide bool) error {
+	t := newTable(w, "", wide, "NAME", "ADDRESS", "STATE", "WORKER", "RX", "TX", "|",
+		"RX-BYTES", "TX-BYTES", "MAC", "NETNS", "IFNAME", "DEVICE", "IFINDEX", "SLOT", "LABELS")
+	for _, e := range m.GetItems() {
+		t.row(e.GetName(), e.GetAddress(), e.GetState(), e.GetWorker(), e.GetRxPackets(), e.GetTxPackets(),
+			e.GetRxBytes(), e.GetTxBytes(), e.GetMac(), e.GetNetns(), e.GetIfname(), e.GetDevice(), e.GetIfindex(), e.GetSlot(), pairs(e.GetLabels()))
+	}
+	return t.end()
+}
+
+func showPorts(w io.Writer, m *pb.GetPortsResponse, wide bool) error {
+	return writePorts(w, "", m.GetItems(), wide)
+}
+
+func writePorts(w io.Writer, indent string, ports []*pb.Port, wide bool) error {
+	t := newTable(w, indent, wide, "NAME", "KIND", "DEVICE", "QUEUE", "WORKER", "DRIVER", "XDP", "STATE", "MTU", "|", "IFINDEX", "COUNTERS")
+	for _, p := range ports {
+		mode := p.GetXdpMode()
+		if p.GetZeroCopy() {
+			mode += ",zero-copy"
+		}
+		t.row(indent+p.GetName(), p.GetKind(), p.GetDevice(), p.GetQueue(), p.GetWorker(), p.GetDriver(), mode, p.GetState(), p.GetMtu(), p.GetIfindex(), pairs(p.GetCounters()))
+	}
+	return t.end()
+}
+
+// showDrops leaves out the reasons that never happened, unless wide.
+func showDrops(w io.Writer, m *pb.GetDropsResponse, wide bool) error {
+	t := newTable(w, "", wide, "REASON", "PACKETS", "BENIGN", "MEANING")
+	for _, d := range m.GetItems() {
+		if d.GetPackets() > 0 || wide {
+			t.row(d.GetReason(), d.GetPackets(), yesNo(d.GetBenign()), d.GetSentence())
+		}
+	}
+	return t.end()
+}
+
+// pairs is k=v,… in the order of the keys.
+func pairs[V any](m map[string]V) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, fmt.Sprintf("%s=%v", k, m[k]))
+	}
+	return strings.Join(out, ",")
+}
+
+func orDash(n uint32) string {
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprint(n)
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+func clock(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return ""
+	}
+	return t.AsTime().UTC().Format("2006-01-02T15:04:05Z")
+}
