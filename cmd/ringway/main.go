@@ -106,6 +106,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 		newGetCommand(),
 		newEndpointCommand(),
 		newCaptureCommand(),
+		newLabCommand(),
 	)
 	return root, started
 }
