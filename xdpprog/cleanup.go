@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/pin"
@@ -33,6 +34,8 @@ func Cleanup(pinDir string) error {
 			return nil
 		case err != nil:
 			errs = errors.Join(errs, fmt.Errorf("left %s: %w", path, err))
+		case ownedByKernel(d.Name()):
+			return nil
 		case d.IsDir():
 			dirs = append(dirs, path)
 		default:
@@ -49,6 +52,11 @@ func Cleanup(pinDir string) error {
 	}
 	return errs
 }
+
+// ownedByKernel tells that a file of a bpffs was put there by the kernel, as
+// maps.debug is (kernel/bpf/preload). User space cannot make names with a dot
+// (bpf_lookup in kernel/bpf/inode.c).
+func ownedByKernel(name string) bool { return strings.Contains(name, ".") }
 
 // removePin detaches what is pinned at path, if it is a link, and unpins it.
 func removePin(path string) error {

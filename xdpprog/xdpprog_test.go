@@ -30,6 +30,22 @@ func pinDir(t *testing.T) string {
 	return dir
 }
 
+// pins lists what is in a directory of a bpffs, but for the kernel's own files.
+func pins(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		if !ownedByKernel(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names
+}
+
 // addVeth makes a veth pair in the current namespace, both ends up.
 func addVeth(a, b string) (ifa, ifb int, err error) {
 	pair := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: a}, PeerName: b}
