@@ -39,8 +39,8 @@ const (
 	Oversize
 	// Encapsulated: the outer headers and MACs are written.
 	Encapsulated
-	// HandedOver: it came from another worker.
-	HandedOver
+	// Delivered: it is finished and was handed over only to be sent.
+	Delivered
 )
 
 // A Packet is one frame on its way through the pipeline: where its bytes are,
@@ -78,6 +78,7 @@ type Packet struct {
 	Slot    uint32 // endpoint slot it arrived from; meaning is the pipeline's
 	Out     uint16 // port it leaves by, once routed
 	OutSlot uint32 // endpoint it goes to, where it leaves by the trunk
+	MTU     uint16 // of its next hop, where it is Oversize
 	Waits   int64  // while parked for a neighbour: when it is given up, monotonic nanoseconds
 	Peer    uint32 // outer source address when Decapped, host byte order
 }

@@ -48,6 +48,7 @@ const (
 	PathMTULearned
 	UnknownEndpoint
 	FragmentFailed
+	Fragmented
 	Blackhole
 
 	// transmit
@@ -108,6 +109,7 @@ var reasons = [NumReasons]reasonText{
 	PathMTULearned:       {"path-mtu-learned", "an ICMP error about our own outer packet, used up by path MTU discovery", true},
 	UnknownEndpoint:      {"unknown-endpoint", "came from or goes to an endpoint that is not attached", false},
 	FragmentFailed:       {"fragment-failed", "could not be fragmented: options or too many pieces", false},
+	Fragmented:           {"fragmented", "longer than the path's MTU, without DF; used up by the fragments that we made of it", true},
 	Blackhole:            {"blackhole", "the route says blackhole", true},
 
 	PortDown:     {"port-down", "the link it leaves by is down or gone", false},

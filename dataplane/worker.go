@@ -1,0 +1,355 @@
+package dataplane
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"ringway/dataplane/icmperr"
+	"ringway/dataplane/port"
+	"ringway/packet"
+)
+
+// core is what all workers share.
+type core struct {
+	snapshot atomic.Pointer[Snapshot]
+	taps     atomic.Pointer[taps] // set while somebody captures
+
+	// neighbours counts the changes of Neighbour cells, so that a worker with
+	// parked packets knows when to look again.
+	neighbours atomic.Uint64
+
+	// resolve asks the control side for a neighbour. Sends never block: a
+	// request that finds it full is repeated by the next packet.
+	resolve chan resolveRequest
+
+	workers []*Worker
+	log     *slog.Logger
+}
+
+// resolveRequest names a neighbour that a packet waits for.
+type resolveRequest struct {
+	port uint16
+	addr uint32
+}
+
+// IdleMode says what a worker does when there is no work.
+type IdleMode uint8
+
+const (
+	IdleAdaptive IdleMode = iota
+	IdleBusy
+	IdleInterrupt
+)
+
+// rxQueue is a queue that the worker polls.
+type rxQueue struct {
+	queue port.Queue
+	port  uint16 // uplink number, or localPort
+	umem  uint8  // the UMEM of its frames
+	veth  bool   // checksums may be partial
+}
+
+// A Worker is one OS thread and all that it owns: its ports' queues, its UMEMs
+// and their frames, its half of the tables. Only its thread touches any of it,
+// but for the rings and cells that say otherwise.
+type Worker struct {
+	id   uint8
+	core *core
+	*sleeper
+	mail    mailbox
+	stopped chan struct{}
+	stop    atomic.Bool
+
+	umems   []*port.Pool
+	rx      []rxQueue
+	tx      []*txQueue // by port number, localPort last; nil: another worker has it
+	txOwner []uint8    // by port number: who sends for us where tx is nil
+
+	inboxes  []*handover // from every other worker
+	outboxes []outbox    // to every worker, by its id; our own is unused
+	lent     int         // frames that other workers have of us
+
+	snap  *Snapshot // loaded once per round
+	taps  *taps     // loaded once per round
+	now   int64     // monotonic nanoseconds, read once per round that has work
+	count Counters
+	icmp  icmperr.Limiter
+
+	batch   packet.Batch
+	hops    [packet.BatchSize]*NextHop
+	current *packet.Batch // batch and packet in hand, so that a recovered panic knows whom to blame
+	cur     int
+	descs   [packet.BatchSize]port.Desc
+	extra   packet.Batch
+	parked  parkingLot
+	poison  poison
+
+	idle      IdleMode
+	spin      time.Duration
+	idleSince int64
+}
+
+// localPort is the port number of the trunk: everything local hangs on it.
+func (w *Worker) localPort() uint16 { return uint16(len(w.tx) - 1) }
+
+// monotonic is nanoseconds since the process began: never stepped.
+func monotonic() int64 { return int64(time.Since(processStart)) }
+
+var processStart = time.Now()
+
+// newWorker makes a worker with one UMEM and no queues, for a node with that many
+// ports (uplinks and the local one).
+func newWorker(id uint8, c *core, pool *port.Pool, ports int) (*Worker, error) {
+	s, err := newSleeper()
+	if err != nil {
+		return nil, err
+	}
+	return &Worker{
+		id: id, core: c, sleeper: s, stopped: make(chan struct{}), umems: []*port.Pool{pool},
+		tx: make([]*txQueue, ports), txOwner: make([]uint8, ports),
+	}, nil
+}
+
+// addQueue gives a queue to the worker, before it runs. The first of a port is
+// also the one that it sends by.
+func (w *Worker) addQueue(q rxQueue) {
+	w.rx = append(w.rx, q)
+	w.watch(q.queue.FD())
+	if w.tx[q.port] == nil {
+		w.tx[q.port] = &txQueue{queue: q.queue, port: q.port, umem: q.umem}
+	}
+}
+
+// addPool gives the worker one more UMEM and says its number.
+func (w *Worker) addPool(p *port.Pool) uint8 {
+	w.umems = append(w.umems, p)
+	return uint8(len(w.umems) - 1)
+}
+
+// connect makes the hand-over rings between all pairs of workers.
+func connect(workers []*Worker) {
+	for _, w := range workers {
+		w.outboxes = make([]outbox, len(workers))
+	}
+	for _, from := range workers {
+		for _, to := range workers {
+			if from == to {
+				continue
+			}
+			frames := 0
+			for _, p := range from.umems {
+				frames += p.Size()
+			}
+			h := &handover{back: newFrameRing(frames)}
+			from.outboxes[to.id] = outbox{to: to, ring: h}
+			to.inboxes = append(to.inboxes, h)
+		}
+	}
+}
+
+// run is the worker's thread: it works until stop is set.
+func (w *Worker) run(cfg threadConfig, started *sync.WaitGroup) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer close(w.stopped)
+	if err := cfg.apply(); err != nil {
+		w.core.log.Warn("worker thread keeps its default scheduling", "worker", w.id, "err", err)
+	}
+	started.Done()
+	for !w.stop.Load() {
+		w.readMail()
+		if w.round() > 0 {
+			w.idleSince = 0
+			continue
+		}
+		w.rest()
+	}
+}
+
+// round looks at every source once, in turn, so that none starves another, and
+// sends what came of it: one kick per port.
+func (w *Worker) round() int {
+	w.snap = w.core.snapshot.Load()
+	w.taps = w.core.taps.Load()
+	w.now = monotonic()
+	n := 0
+	for i := range w.rx {
+		n += w.receive(&w.rx[i])
+	}
+	for _, h := range w.inboxes {
+		n += w.receiveHandover(h)
+	}
+	n += w.retryParked()
+	w.flush()
+	if n > 0 {
+		w.count.Rounds++
+	}
+	return n
+}
+
+// receive takes one batch off a queue and carries it through the pipeline.
+func (w *Worker) receive(q *rxQueue) int {
+	n := q.queue.Receive(w.descs[:])
+	if n == 0 {
+		return 0
+	}
+	pool := w.umems[q.umem]
+	for i := range n {
+		d := &w.descs[i]
+		p := &w.batch.Pkts[i]
+		off := uint16(d.Addr - pool.Base(d.Addr))
+		*p = packet.Packet{
+			Buf: pool.Chunk(d.Addr), Addr: pool.Base(d.Addr), UMEM: q.umem,
+			Off: off, End: off + uint16(d.Len), Port: q.port, Slot: noSlot,
+		}
+	}
+	w.batch.N = n
+	w.count.Received += uint64(n)
+	if w.taps != nil {
+		w.taps.received(w, q, &w.batch)
+	}
+	w.carry(w.process)
+	return n
+}
+
+// receiveHandover takes what another worker handed to us.
+func (w *Worker) receiveHandover(h *handover) int {
+	if h.empty() {
+		return 0
+	}
+	n := w.takeHandover(h, &w.batch)
+	w.carry(w.resume)
+	return n
+}
+
+// carry takes the batch through the pipeline. A panic costs the packet in hand
+// and no other: the stages can be run again, because each skips what it has
+// done already.
+func (w *Worker) carry(stages func(*packet.Batch)) {
+	for !w.attempt(stages) {
+	}
+}
+
+func (w *Worker) attempt(stages func(*packet.Batch)) (done bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			w.blame(r)
+		}
+	}()
+	stages(&w.batch)
+	return true
+}
+
+// flush hands the round's output to the kernel and to the other workers.
+func (w *Worker) flush() {
+	for _, t := range w.tx {
+		if t != nil {
+			t.flush(w)
+		}
+	}
+	for i := range w.rx {
+		w.rx[i].queue.Refill()
+	}
+	w.flushHandover()
+	for i := range w.outboxes {
+		if o := &w.outboxes[i]; o.ring != nil {
+			w.lent -= o.ring.back.drain(w.umems)
+		}
+	}
+}
+
+// rest is what a worker does with nothing to do. A worker never spins longer
+// than its share: the softirq that feeds it may need this CPU.
+func (w *Worker) rest() {
+	switch w.idle {
+	case IdleBusy:
+		return
+	case IdleAdaptive:
+		if w.idleSince == 0 {
+			w.idleSince = w.now
+		}
+		if w.now-w.idleSince < int64(w.spin) {
+			return
+		}
+	}
+	w.sleep()
+}
+
+// sleep waits for work. It looks once more after it has said that it sleeps.
+func (w *Worker) sleep() {
+	w.asleep.Store(true)
+	if w.mail.slot.Load() != nil || w.stop.Load() || w.round() > 0 {
+		w.asleep.Store(false)
+		return
+	}
+	w.count.Sleeps++
+	w.poll(w.pollTimeout())
+	w.asleep.Store(false)
+}
+
+// Poll time-outs in milliseconds. Frames that the kernel has not sent yet give
+// no event when it can go on, and parked packets have deadlines.
+const (
+	pollUnsent = 1
+	pollParked = 50
+	pollIdle   = 1000
+)
+
+func (w *Worker) pollTimeout() int {
+	for _, t := range w.tx {
+		if t != nil && t.queue.Unsent() > 0 {
+			return pollUnsent
+		}
+	}
+	if w.parked.n > 0 {
+		return pollParked
+	}
+	return pollIdle
+}
+
+// shutDown stops the worker and waits for its thread.
+func (w *Worker) shutDown(ctx context.Context) error {
+	w.stop.Store(true)
+	w.wake()
+	select {
+	case <-w.stopped:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("stop worker %d: %w", w.id, ctx.Err())
+	}
+}
+
+// threadConfig is how the worker's thread is scheduled.
+type threadConfig struct {
+	cpus []int
+	fifo bool
+}
+
+func (c threadConfig) apply() error {
+	if len(c.cpus) > 0 {
+		var set unix.CPUSet
+		for _, cpu := range c.cpus {
+			set.Set(cpu)
+		}
+		if err := unix.SchedSetaffinity(0, &set); err != nil {
+			return fmt.Errorf("cpus: bind the thread to %v: %w", c.cpus, err)
+		}
+	}
+	if c.fifo {
+		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: unix.SCHED_FIFO, Priority: 1}
+		if err := unix.SchedSetAttr(0, &attr, 0); err != nil {
+			return fmt.Errorf("scheduler: fifo: %w (needs CAP_SYS_NICE)", err)
+		}
+	}
+	return nil
+}
+
+// close frees what the worker holds, after its thread has ended.
+func (w *Worker) close() error { return w.sleeper.close() }
