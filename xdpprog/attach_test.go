@@ -249,6 +249,9 @@ func TestUplinkRefusals(t *testing.T) {
 			return err
 		}
 		refused("MTU", attachIn(ifindex, 1, "native"), "MTU", "3500")
+		if left := pins(t, dir); len(left) != 0 {
+			t.Errorf("refused attaches leave %v", left)
+		}
 		if err := netlink.LinkSetMTU(peer0, 3500); err != nil {
 			return err
 		}

@@ -49,6 +49,13 @@ type Uplink struct {
 
 // AttachUplink loads the program and attaches it, or takes over what an earlier
 // process left attached: configuration, prefixes and counters stay as they were.
+// Only another number of queues empties the socket map. A device that is refused
+// is left as it was, and the error says what to do.
+//
+// Take-all goes by the MAC that the device has now: attach again when it changes.
+// A NIC that strips VLAN tags (`ethtool -k`: rx-vlan-offload) hides them from
+// XDP, and tagged frames then count as untagged ones: turn it off where a VLAN
+// could carry our addresses.
 func AttachUplink(o UplinkOptions) (*Uplink, error) {
 	if o.Queues < 1 {
 		return nil, fmt.Errorf("uplink %s: queues %d: must be 1 or more", o.Device, o.Queues)
@@ -65,9 +72,17 @@ func AttachUplink(o UplinkOptions) (*Uplink, error) {
 	}
 	u := &Uplink{dir: filepath.Join(o.PinDir, uplinkPin(o.Device)), mac: dev.mac, queues: o.Queues}
 	if err := u.open(dev, o.Mode); err != nil {
-		return nil, errors.Join(fmt.Errorf("uplink %s: %w", o.Device, err), u.Close())
+		return nil, errors.Join(fmt.Errorf("uplink %s: %w", o.Device, err), u.Close(), u.dropUnused())
 	}
 	return u, nil
+}
+
+// dropUnused removes the pins of maps that no attached program uses.
+func (u *Uplink) dropUnused() error {
+	if _, err := os.Stat(filepath.Join(u.dir, linkPin)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(u.dir)
 }
 
 // uplinkPin is the directory of an uplink's pins: the bpffs knows no names with
