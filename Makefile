@@ -1,0 +1,69 @@
+# Everything that is built, generated, tested and measured here. `make help`
+# lists the targets.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+GO       ?= go
+BIN      := bin/ringway
+LINT     := $(GO) tool -modfile=tools/lint/go.mod golangci-lint
+FUZZTIME ?= 10s
+# Tests share devices, CPUs and the clock with nobody but themselves: packages
+# run one after the other.
+GOTEST   := $(GO) test -p 1 -count 1
+UNIT     := ./...
+RACE     := ./packet/... ./encap/... ./dataplane/... ./control/... ./cmd/...
+
+.PHONY: help build generate lint fmt test test-unit test-race fuzz demo soak bench bench-smoke setup root clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/ringway, one static binary
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/ringway
+
+generate: ## make the generated code again; leaves a clean diff
+	$(GO) generate ./...
+
+lint: ## golangci-lint, the import rules among its checks
+	$(LINT) run ./...
+
+fmt: ## gofmt all
+	gofmt -w $$(git ls-files '*.go')
+
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "this needs root: run it by sudo, or as root" >&2; exit 1; }
+
+setup: root ## install the Debian packages that tests, lab and bench use
+	@tools/setup
+
+test: root setup build ## every test, as root: at most 25 minutes
+	$(GO) vet ./...
+	$(GOTEST) -timeout 20m ./...
+	$(MAKE) --no-print-directory test-race fuzz
+
+test-unit: ## the tests that need no root
+	$(GO) test -count 1 $(UNIT)
+
+test-race: ## the tests that need no devices, with the race detector
+	$(GO) test -race -count 1 -timeout 10m -run '$(RACE_TESTS)' $(RACE)
+
+fuzz: ## every fuzz target for FUZZTIME
+	@tools/fuzz $(FUZZTIME)
+
+demo: root setup build ## bring the lab up, show what works on real traffic, take it down
+	@tools/demo
+
+soak: root setup build ## the long forms of the tests
+	$(MAKE) --no-print-directory fuzz FUZZTIME=10m
+	RINGWAY_SOAK=1 $(GOTEST) -timeout 3h ./lab ./dataplane/...
+
+bench: root setup build ## the side-by-side table, beside the kernel, the raw limit and testpmd
+	$(BIN) bench --full
+
+bench-smoke: ## every Go benchmark once, so that none rots
+	$(GO) test -run '^$$' -bench . -benchtime 1x ./...
+
+clean: ## remove what was built
+	rm -rf bin
