@@ -102,6 +102,8 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 		PersistentPreRun:  func(*cobra.Command, []string) { *started = true },
 	}
 	root.AddCommand(
+		newAgentCommand(),
+		newCleanupCommand(),
 		newStatusCommand(),
 		newGetCommand(),
 		newEndpointCommand(),
