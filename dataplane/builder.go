@@ -309,11 +309,30 @@ func (b *builder) setKernelRoutes(add []kroute.Route, del []netip.Prefix) {
 		b.kernel = b.kernel.Without(p)
 		b.rib.set(fromKernel, p, nil)
 	}
+	b.kernel = withRoutes(b.kernel, add)
 	for _, r := range add {
-		b.kernel = b.kernel.With(r.Prefix, r)
 		b.rib.set(fromKernel, r.Prefix, b.kernelHop(r))
 	}
 	b.refreshDerived()
+}
+
+// withRoutes adds one by one, or, where that would copy more than the table is
+// worth, makes a new one.
+func withRoutes(t *fib.Table[kroute.Route], add []kroute.Route) *fib.Table[kroute.Route] {
+	if len(add) < rebuildAbove {
+		for _, r := range add {
+			t = t.With(r.Prefix, r)
+		}
+		return t
+	}
+	b := fib.NewBuilder[kroute.Route]()
+	for p, r := range t.All() {
+		b.Insert(p, r)
+	}
+	for _, r := range add {
+		b.Insert(r.Prefix, r)
+	}
+	return b.Build()
 }
 
 // refreshKernel works out the next hops of all kernel routes again, after an

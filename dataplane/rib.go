@@ -77,12 +77,16 @@ func best(known *[numSources]*NextHop) *NextHop {
 }
 
 // Persistent updates of the FIB copy the path to each changed prefix. Beyond
-// this share of the table (one in rebuildShare) building a new one is cheaper.
-const rebuildShare = 8
+// this many, if they are also one in rebuildShare of the table, building a new
+// one is cheaper.
+const (
+	rebuildAbove = 1024
+	rebuildShare = 8
+)
 
 // commit returns the FIB with all changes since the last call.
 func (r *rib) commit() *fib.Table[*NextHop] {
-	if len(r.dirty) > 1024 && len(r.dirty) > r.table.Len()/rebuildShare {
+	if len(r.dirty) > rebuildAbove && len(r.dirty) > r.table.Len()/rebuildShare {
 		r.rebuild()
 	} else {
 		r.update()

@@ -78,7 +78,7 @@ type Worker struct {
 
 	snap  *Snapshot // loaded once per round
 	taps  *taps     // loaded once per round
-	now   int64     // monotonic nanoseconds, read once per round that has work
+	now   int64     // monotonic nanoseconds, read once per round
 	count Counters
 	icmp  icmperr.Limiter
 
@@ -91,6 +91,7 @@ type Worker struct {
 	parked  parkingLot
 	poison  poison
 
+	clock     func() int64 // monotonic, or a test's
 	idle      IdleMode
 	spin      time.Duration
 	idleSince int64
@@ -113,7 +114,7 @@ func newWorker(id uint8, c *core, pool *port.Pool, ports int) (*Worker, error) {
 	}
 	return &Worker{
 		id: id, core: c, sleeper: s, stopped: make(chan struct{}), umems: []*port.Pool{pool},
-		tx: make([]*txQueue, ports), txOwner: make([]uint8, ports),
+		tx: make([]*txQueue, ports), txOwner: make([]uint8, ports), clock: monotonic,
 	}, nil
 }
 
@@ -178,7 +179,7 @@ func (w *Worker) run(cfg threadConfig, started *sync.WaitGroup) {
 func (w *Worker) round() int {
 	w.snap = w.core.snapshot.Load()
 	w.taps = w.core.taps.Load()
-	w.now = monotonic()
+	w.now = w.clock()
 	n := 0
 	for i := range w.rx {
 		n += w.receive(&w.rx[i])
@@ -196,26 +197,32 @@ func (w *Worker) round() int {
 
 // receive takes one batch off a queue and carries it through the pipeline.
 func (w *Worker) receive(q *rxQueue) int {
-	n := q.queue.Receive(w.descs[:])
+	n := w.take(q)
 	if n == 0 {
 		return 0
 	}
-	pool := w.umems[q.umem]
-	for i := range n {
-		d := &w.descs[i]
-		p := &w.batch.Pkts[i]
-		off := uint16(d.Addr - pool.Base(d.Addr))
-		*p = packet.Packet{
-			Buf: pool.Chunk(d.Addr), Addr: pool.Base(d.Addr), UMEM: q.umem,
-			Off: off, End: off + uint16(d.Len), Port: q.port, Slot: noSlot,
-		}
-	}
-	w.batch.N = n
 	w.count.Received += uint64(n)
 	if w.taps != nil {
 		w.taps.received(w, q, &w.batch)
 	}
 	w.carry(w.process)
+	return n
+}
+
+// take moves up to a batch of frames from the RX ring into the worker's batch.
+func (w *Worker) take(q *rxQueue) int {
+	n := q.queue.Receive(w.descs[:])
+	pool := w.umems[q.umem]
+	for i := range n {
+		d := &w.descs[i]
+		base := pool.Base(d.Addr)
+		off := uint16(d.Addr - base)
+		w.batch.Pkts[i] = packet.Packet{
+			Buf: pool.Chunk(d.Addr), Addr: base, UMEM: q.umem,
+			Off: off, End: off + uint16(d.Len), Port: q.port, Slot: noSlot,
+		}
+	}
+	w.batch.N = n
 	return n
 }
 
