@@ -55,6 +55,7 @@ func (q *loopQueue) Close() error          { return nil }
 // loopNode is node1 with loop queues: frames arrive on the uplink, or from pod1.
 func loopNode(n *testNode, uplink, trunk [][]byte) (w *Worker, up, local *loopQueue) {
 	w = n.core.workers[0]
+	w.umems[0] = n.newPool(1024) // none of it on the fakes' fill rings
 	up = &loopQueue{pool: w.umems[0], frames: uplink}
 	local = &loopQueue{pool: w.umems[0], frames: trunk}
 	w.rx = []rxQueue{{queue: up, port: 0, veth: true}, {queue: local, port: w.localPort(), veth: true}}
