@@ -34,8 +34,8 @@ type Options struct {
 	Log      *slog.Logger
 }
 
-// Serve answers on the listener, and applies the tables file as it changes,
-// until ctx ends or one of both fails. It closes the listener.
+// Serve applies the tables file, answers on the listener from then on, and
+// applies the file as it changes, until ctx ends. It closes the listener.
 func Serve(ctx context.Context, o Options) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -44,24 +44,29 @@ func Serve(ctx context.Context, o Options) error {
 	pb.RegisterAgentServiceServer(g, s)
 
 	var group sync.WaitGroup
-	var served, watched error
-	group.Go(func() {
-		defer stop()
-		served = g.Serve(o.Listener)
-	})
 	if o.Tables != "" {
-		group.Go(func() {
-			f := &tablesFile{path: o.Tables, applier: s.applier, log: o.Log}
-			if watched = f.run(ctx); watched != nil {
-				stop()
-			}
-		})
+		f, err := openTablesFile(o.Tables, s.applier, o.Log)
+		if err != nil {
+			return errors.Join(err, o.Listener.Close())
+		}
+		group.Go(func() { f.run(ctx) })
 	}
-	o.Log.Info("the agent answers", "socket", o.Listener.path, "node", o.Node)
-	<-ctx.Done()
+	served := o.Listener.publish()
+	if served == nil {
+		o.Log.Info("the agent answers", "socket", o.Listener.path, "node", o.Node)
+		group.Go(func() {
+			served = g.Serve(o.Listener)
+			stop() // where it failed by itself
+		})
+		<-ctx.Done()
+	}
+	stop()
 	shutDown(g)
 	group.Wait()
-	return errors.Join(served, watched, o.Listener.Close())
+	if errors.Is(served, grpc.ErrServerStopped) {
+		served = nil // ctx had ended before it began
+	}
+	return errors.Join(served, o.Listener.Close())
 }
 
 // shutDown lets running calls end, but not for ever.

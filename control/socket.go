@@ -32,10 +32,11 @@ type Listener struct {
 	err  error // of Close
 }
 
-// Listen makes the socket (mode 0660) and its directory (0750). What a dead
-// agent left at path is replaced; where one is alive, that is an error. Callers
-// do this first of all, so that a second agent never gets as far as to touch
-// the first one's ports.
+// Listen claims path for this agent and makes its directory (0750). What a dead
+// agent left there will be replaced; where one is alive, that is an error.
+// Callers do this first of all, so that a second agent never gets as far as to
+// touch the first one's ports. Clients find the socket (mode 0660) when Serve
+// is ready for them.
 func Listen(path string) (*Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the directory of socket %s: %w", path, err)
@@ -44,11 +45,52 @@ func Listen(path string) (*Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := bind(path)
+	l, err := bind(path + newSuffix)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
 	return &Listener{Listener: l, path: path, lock: lock}, nil
+}
+
+// publish gives the socket its name, in place of a stale one, in one step.
+func (l *Listener) publish() error {
+	if err := os.Rename(l.path+newSuffix, l.path); err != nil {
+		return fmt.Errorf("make socket %s: %w", l.path, err)
+	}
+	return nil
+}
+
+// Close takes the socket away and then gives up the claim. It may be called
+// again, and is: gRPC closes its listeners too.
+func (l *Listener) Close() error {
+	l.once.Do(func() {
+		l.err = errors.Join(removeAll(l.path, l.path+newSuffix), l.Listener.Close(), l.lock.Close())
+	})
+	return l.err
+}
+
+// RemoveSocket takes away what an agent that is gone left of its socket. Where
+// one still answers, that is an error. The lock file goes only here: to remove
+// it at each stop would let two agents hold locks on two files of one name.
+func RemoveSocket(path string) error {
+	lock, err := claim(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // not even its directory
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	return removeAll(path, path+newSuffix, path+lockSuffix)
+}
+
+func removeAll(names ...string) error {
+	for _, name := range names {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("take the socket away: %w", err)
+		}
+	}
+	return nil
 }
 
 // claim takes the lock that decides between two agents that start at once. The
@@ -79,52 +121,20 @@ func errTaken(path string) error {
 	return fmt.Errorf("another agent answers on %s: stop it or change the key socket", path)
 }
 
-// bind makes the socket under another name first, so that it never has the
-// wrong mode where clients find it, and so that a stale one is replaced in one
-// step.
+// bind makes a socket that has its mode before clients can find it.
 func bind(path string) (net.Listener, error) {
-	fresh := path + newSuffix
-	if err := os.Remove(fresh); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("make socket %s: %w", path, err)
+	if err := removeAll(path); err != nil {
+		return nil, err
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: fresh, Net: "unix"})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("make socket %s: %w", path, err)
 	}
-	l.SetUnlinkOnClose(false) // it would take the first name
-	if err := errors.Join(os.Chmod(fresh, 0o660), os.Rename(fresh, path)); err != nil {
+	l.SetUnlinkOnClose(false) // it has another name by then
+	if err := os.Chmod(path, 0o660); err != nil {
 		return nil, errors.Join(fmt.Errorf("make socket %s: %w", path, err), l.Close())
 	}
 	return l, nil
-}
-
-// Close takes the socket away and then gives up the claim. It may be called
-// again, and is: gRPC closes its listeners too.
-func (l *Listener) Close() error {
-	l.once.Do(func() {
-		l.err = errors.Join(os.Remove(l.path), l.Listener.Close(), l.lock.Close())
-	})
-	return l.err
-}
-
-// RemoveSocket takes away what an agent that is gone left of its socket. Where
-// one still answers, that is an error. The lock file goes only here: to remove
-// it at each stop would let two agents hold locks on two files of one name.
-func RemoveSocket(path string) error {
-	lock, err := claim(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	for _, name := range []string{path, path + newSuffix, path + lockSuffix} {
-		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove what is left of socket %s: %w", path, err)
-		}
-	}
-	return nil
 }
 
 // peerCredentials lets the server see who is at the other end of a unix socket

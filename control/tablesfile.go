@@ -31,28 +31,34 @@ type tablesFile struct {
 	missing string          // why it could not be read, logged already
 }
 
-// run reads the file, and again after each change, until ctx ends. That the
-// file is wrong or missing is no error: what is in force stays so.
-func (f *tablesFile) run(ctx context.Context) error {
+// openTablesFile starts to watch the file and applies it a first time. That the
+// file is wrong or missing is no error: what is in force stays so. A missing
+// directory is, because its coming would go unseen.
+func openTablesFile(path string, a *applier, log *slog.Logger) (*tablesFile, error) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("watch tables file %s: %w", f.path, err)
+		return nil, fmt.Errorf("watch tables file %s: %w", path, err)
 	}
-	defer w.Close()
-	f.watcher, f.dirs = w, map[string]bool{}
-	if err := w.Add(filepath.Dir(f.path)); err != nil {
-		return fmt.Errorf("watch tables file %s: %w: make its directory or change the key tables", f.path, err)
+	if err := w.Add(filepath.Dir(path)); err != nil {
+		w.Close()
+		return nil, fmt.Errorf("watch tables file %s: %w: make its directory or change the key tables", path, err)
 	}
+	f := &tablesFile{path: path, applier: a, log: log, watcher: w, dirs: map[string]bool{}}
 	f.load()
+	return f, nil
+}
+
+// run reads the file again after each change until ctx ends, and closes it.
+func (f *tablesFile) run(ctx context.Context) {
+	defer f.watcher.Close()
 	quiet := time.NewTimer(settle)
-	quiet.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
-		case <-w.Events:
+			return
+		case <-f.watcher.Events:
 			quiet.Reset(settle)
-		case err := <-w.Errors: // an overflow of the queue: look for ourselves
+		case err := <-f.watcher.Errors: // an overflow of the queue: look for ourselves
 			f.log.Warn("watching the tables file", "file", f.path, "err", err)
 			quiet.Reset(settle)
 		case <-quiet.C:
