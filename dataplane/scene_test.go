@@ -29,7 +29,6 @@ var (
 	pod1  = pt.Addr("10.200.0.3")
 	podB  = pt.Addr("10.200.0.4")
 	pod2  = pt.Addr("10.200.1.4")
-	pod3  = pt.Addr("10.200.2.5")
 	pod4  = pt.Addr("10.200.3.6")
 	ext   = pt.Addr("198.51.100.10")
 	vtep1 = pt.Addr("192.168.0.100")

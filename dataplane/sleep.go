@@ -39,16 +39,6 @@ func (s *sleeper) watch(fd int) {
 	}
 }
 
-// forget takes a descriptor off again, before it is closed.
-func (s *sleeper) forget(fd int) {
-	for i := range s.fds {
-		if s.fds[i].Fd == int32(fd) && i > 0 {
-			s.fds = append(s.fds[:i], s.fds[i+1:]...)
-			return
-		}
-	}
-}
-
 // poll sleeps until a descriptor is readable or timeout milliseconds have gone.
 // It is an ordinary blocking system call, so that the Go scheduler may stop the
 // world meanwhile: a raw one would hold a garbage collection up.
