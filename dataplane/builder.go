@@ -303,31 +303,40 @@ func (b *builder) setAdjacency(up uint16, e neigh.Entry) {
 	})
 }
 
-// setKernelRoutes takes changes of the kernel's routes.
+// setKernelRoutes takes changes of the kernel's routes: first what is gone, then
+// what is new or other than before.
 func (b *builder) setKernelRoutes(add []kroute.Route, del []netip.Prefix) {
+	b.kernel = changeRoutes(b.kernel, add, del)
 	for _, p := range del {
-		b.kernel = b.kernel.Without(p)
 		b.rib.set(fromKernel, p, nil)
 	}
-	b.kernel = withRoutes(b.kernel, add)
 	for _, r := range add {
 		b.rib.set(fromKernel, r.Prefix, b.kernelHop(r))
 	}
 	b.refreshDerived()
 }
 
-// withRoutes adds one by one, or, where that would copy more than the table is
-// worth, makes a new one.
-func withRoutes(t *fib.Table[kroute.Route], add []kroute.Route) *fib.Table[kroute.Route] {
-	if len(add) < rebuildAbove {
+// changeRoutes edits one by one, or, where that would copy more than the table
+// is worth, makes a new one.
+func changeRoutes(t *fib.Table[kroute.Route], add []kroute.Route, del []netip.Prefix) *fib.Table[kroute.Route] {
+	if len(add)+len(del) < rebuildAbove {
+		for _, p := range del {
+			t = t.Without(p)
+		}
 		for _, r := range add {
 			t = t.With(r.Prefix, r)
 		}
 		return t
 	}
+	gone := make(map[netip.Prefix]bool, len(del))
+	for _, p := range del {
+		gone[p] = true
+	}
 	b := fib.NewBuilder[kroute.Route]()
 	for p, r := range t.All() {
-		b.Insert(p, r)
+		if !gone[p] {
+			b.Insert(p, r)
+		}
 	}
 	for _, r := range add {
 		b.Insert(r.Prefix, r)

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -42,6 +44,7 @@ type Dataplane struct {
 	memory     uint64
 
 	links  <-chan link.Event
+	addrs  chan netlink.AddrUpdate
 	neighs *neigh.Mirror
 	routes *kroute.Mirror
 
@@ -131,8 +134,16 @@ func (d *Dataplane) watchKernel(ctx context.Context) (err error) {
 	if d.neighs, err = neigh.Open(ctx, netns.None(), indexes, d.log); err != nil {
 		return err
 	}
-	d.routes, err = kroute.Open(ctx, netns.None(), d.log)
-	return err
+	if d.routes, err = kroute.Open(ctx, netns.None(), d.log); err != nil {
+		return err
+	}
+	// What an update says is not used, only that there is one: the addresses are
+	// read again. A lost one is made up for by the next.
+	d.addrs = make(chan netlink.AddrUpdate, 64)
+	if err := netlink.AddrSubscribe(d.addrs, ctx.Done()); err != nil {
+		return fmt.Errorf("watch addresses: %w", err)
+	}
+	return nil
 }
 
 // follow keeps the snapshot true until ctx ends.
@@ -153,16 +164,38 @@ func (d *Dataplane) follow(ctx context.Context) {
 			}
 		case u, ok := <-d.routes.Updates():
 			if ok {
-				d.change(func() {
-					d.build.hostAddrs = d.hostAddresses()
-					d.build.setKernelRoutes(u.Add, u.Del)
-				})
+				d.change(func() { d.build.setKernelRoutes(u.Add, u.Del) })
 				d.keepNeighbours()
 			}
+		case _, ok := <-d.addrs:
+			if !ok {
+				d.addrs = nil // the subscription has ended
+				continue
+			}
+			d.change(d.addressesChanged)
 		case r := <-d.core.resolve:
 			d.resolveNeighbour(r)
 		}
 	}
+}
+
+// addressesChanged takes the node's addresses into routes and programs.
+func (d *Dataplane) addressesChanged() {
+	now := d.hostAddresses()
+	if slices.Equal(now, d.build.hostAddrs) {
+		return
+	}
+	d.build.hostAddrs = now
+	for i, u := range d.uplinks {
+		if info, err := link.Get(d.handle, u.info.Name); err == nil && info.Ifindex == u.info.Ifindex {
+			u.info = info
+			d.build.setUplink(i, stateOf(info))
+		}
+		if err := u.prog.SetHostAddrs(now); err != nil {
+			d.log.Error("tell XDP the node's addresses", "device", u.cfg.Device, "err", err)
+		}
+	}
+	d.build.refreshTables()
 }
 
 // change edits the picture and publishes the snapshot that follows from it.

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -217,7 +218,7 @@ func TestMailbox(t *testing.T) {
 	if err := w.shutDown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.do(t.Context(), func() {}); err != errStopped {
+	if err := w.do(t.Context(), func() {}); !errors.Is(err, errStopped) {
 		t.Errorf("got %v", err)
 	}
 }
