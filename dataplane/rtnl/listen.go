@@ -3,8 +3,8 @@ package rtnl
 import (
 	"errors"
 	"fmt"
-	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
@@ -30,9 +30,10 @@ const DefaultBuffer = 8 << 20
 // Listener receives notifications of some multicast groups. It always takes
 // them off the socket, however slow its reader is.
 type Listener struct {
-	socket *nl.NetlinkSocket
-	ready  chan struct{}
-	done   chan struct{}
+	socket  *nl.NetlinkSocket
+	ready   chan struct{}
+	done    chan struct{}
+	closing atomic.Bool
 
 	mu      sync.Mutex
 	pending []Message
@@ -70,6 +71,7 @@ func (l *Listener) Take() (messages []Message, lost bool) {
 
 // Close ends the subscription and waits for the reader to end.
 func (l *Listener) Close() {
+	l.closing.Store(true)
 	l.socket.Close()
 	<-l.done
 }
@@ -79,7 +81,7 @@ func (l *Listener) read() {
 	for {
 		raw, from, err := l.socket.Receive()
 		switch {
-		case errors.Is(err, os.ErrClosed) || errors.Is(err, unix.EBADF):
+		case err != nil && l.closing.Load():
 			return
 		case err != nil:
 			l.put(nil, true)
