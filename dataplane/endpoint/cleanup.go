@@ -6,7 +6,6 @@ import (
 	"regexp"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"ringway/dataplane/kroute"
 	"ringway/dataplane/rtnl"
@@ -37,7 +36,7 @@ func removeAll(h *rtnl.Handle, name *regexp.Regexp, keep func(string) bool) ([]s
 		if !isOurs(l, name) || keep(l.Attrs().Name) {
 			continue
 		}
-		if err := h.LinkDel(l); err != nil && !rtnl.NotFound(err) && !errors.Is(err, unix.EINVAL) {
+		if err := h.LinkDel(l); err != nil && !rtnl.NotFound(err) {
 			errs = append(errs, fmt.Errorf("delete device %s: %w", l.Attrs().Name, err))
 			continue
 		}

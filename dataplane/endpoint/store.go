@@ -241,12 +241,12 @@ func (s *Store) write() error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(s.path, append(data, '\n'))
+	return ReplaceFile(s.path, append(data, '\n'))
 }
 
-// replaceFile puts data in place of a file so that after a crash, of the
+// ReplaceFile puts data in place of a file so that after a crash, of the
 // machine too, there is the old content or the new.
-func replaceFile(path string, data []byte) (err error) {
+func ReplaceFile(path string, data []byte) (err error) {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, filepath.Base(path)+".new-*")
 	if err != nil {
