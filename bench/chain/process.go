@@ -27,15 +27,16 @@ type Process struct {
 	err  error
 }
 
-// Start runs a program in the network namespace, with a sysfs and a bpffs of its
-// own that vanish with it. Its standard input stays open and empty.
-func (n *Namespace) Start(path string, args ...string) (*Process, error) {
-	p := &Process{cmd: exec.Command(path, args...), done: make(chan struct{})}
+// Start runs cmd in the network namespace, with a sysfs and a bpffs of its own
+// that vanish with it. Its standard input stays open and empty, its output is
+// kept.
+func (n *Namespace) Start(cmd *exec.Cmd) (*Process, error) {
+	p := &Process{cmd: cmd, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	p.cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL, Setpgid: true}
 	in, err := p.cmd.StdinPipe()
 	if err != nil {
-		return nil, fmt.Errorf("start %s: %w", path, err)
+		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
 	p.in = in
 	started := make(chan error, 1)
@@ -53,7 +54,7 @@ func (n *Namespace) Start(path string, args ...string) (*Process, error) {
 		}
 	})
 	if err := <-started; err != nil {
-		return nil, errors.Join(fmt.Errorf("start %s: %w", path, err), in.Close())
+		return nil, errors.Join(fmt.Errorf("start %s: %w", cmd.Path, err), in.Close())
 	}
 	return p, nil
 }

@@ -20,7 +20,7 @@ type Kernel struct{}
 func NewKernel() *Kernel { return &Kernel{} }
 
 // Name of the column.
-func (*Kernel) Name() string { return "kernel" }
+func (*Kernel) Name() string { return KernelName }
 
 // Output is a router's.
 func (*Kernel) Output(t chain.Traffic) chain.Expect { return t.Routed().AnyOuterChecksum() }

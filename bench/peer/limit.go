@@ -47,7 +47,7 @@ type Limit struct {
 func NewLimit() *Limit { return &Limit{work: swapMACs, output: chain.Traffic.Swapped} }
 
 // Name of the column.
-func (*Limit) Name() string { return "limit" }
+func (*Limit) Name() string { return LimitName }
 
 // Output is the offered frame with its MACs swapped.
 func (l *Limit) Output(t chain.Traffic) chain.Expect { return l.output(t) }
