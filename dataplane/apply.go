@@ -131,7 +131,7 @@ func (d *Dataplane) openHostPort(self *Node) error {
 		return fmt.Errorf("host port: %w", err)
 	}
 	d.hostEnd = hostEnd
-	d.build.setEndpoint(hostSlot, Endpoint{Attached: true, MAC: endpoint.MAC(hostSlot), MTU: uint16(d.podMTU)})
+	d.build.setEndpoint(hostSlot, Endpoint{Attached: true, mac: macBits(endpoint.MAC(hostSlot)), MTU: uint16(d.podMTU)})
 	return nil
 }
 

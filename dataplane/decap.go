@@ -29,17 +29,12 @@ func (w *Worker) decap(b *packet.Batch) {
 }
 
 func (w *Worker) decapOne(i int, p *packet.Packet) {
-	partial := w.snap.Uplinks[p.Port].Veth
-	if r := w.snap.Tunnel.Decap(p, partial); r != packet.NoReason {
+	if r := w.snap.Tunnel.Decap(p, w.snap.Uplinks[p.Port].Veth); r != packet.NoReason {
 		p.Drop(r)
 		return
 	}
 	if p.EtherType == packet.EtherTypeARP {
 		w.answerARP(i, p)
-		return
-	}
-	if partial {
-		packet.CompletePartial(p)
 	}
 }
 

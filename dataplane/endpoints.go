@@ -139,7 +139,7 @@ func (d *Dataplane) serve(r endpoint.Record) error {
 		return err
 	}
 	d.build.setEndpoint(r.Slot, Endpoint{
-		Attached: true, Addr: u32(r.Address), MAC: packet.MAC(r.MAC), Worker: uint8(worker), MTU: uint16(r.MTU),
+		Attached: true, Addr: u32(r.Address), mac: macBits(packet.MAC(r.MAC)), Worker: uint8(worker), MTU: uint16(r.MTU),
 	})
 	return nil
 }

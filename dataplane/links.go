@@ -11,7 +11,7 @@ import (
 // stateOf is an uplink as the builder wants it.
 func stateOf(i link.Info) uplinkState {
 	s := uplinkState{Name: i.Name, Ifindex: i.Ifindex}
-	s.MAC, s.MTU, s.Veth, s.Up = i.MAC, uint16(min(i.MTU, 65535)), i.PartialChecksums, i.Up
+	s.mac, s.MTU, s.Veth, s.Up = macBits(i.MAC), uint16(min(i.MTU, 65535)), i.PartialChecksums, i.Up
 	if len(i.Addrs) > 0 {
 		s.Addr = u32(i.Addrs[0].Addr())
 	}

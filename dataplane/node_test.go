@@ -121,7 +121,7 @@ func (n *testNode) setTables(c testConfig) {
 	b := newBuilder("node1", 1, 8)
 	n.build = b
 	b.uplinks[0] = uplinkState{Name: "eth0", Ifindex: uplinkIfindex, Uplink: Uplink{
-		MAC: uplinkMAC, Addr: packettest.Addr("192.168.0.100"), MTU: testMTU, Veth: true, Up: true,
+		mac: macBits(uplinkMAC), Addr: packettest.Addr("192.168.0.100"), MTU: testMTU, Veth: true, Up: true,
 	}}
 	b.hostAddrs = []netip.Addr{netip.MustParseAddr("192.168.0.100")}
 	b.tables = labTables(c.routing)
@@ -139,7 +139,7 @@ func (n *testNode) setTables(c testConfig) {
 	n.learn("192.168.0.1", routerMAC)
 	n.learn("192.168.0.101", node2MAC)
 	n.learn("192.168.0.102", node3MAC)
-	b.setEndpoint(hostSlot, Endpoint{Attached: true, MAC: endpoint.MAC(hostSlot), MTU: 1450})
+	b.setEndpoint(hostSlot, Endpoint{Attached: true, mac: macBits(endpoint.MAC(hostSlot)), MTU: 1450})
 	n.attach(1, "10.200.0.3")
 	n.attach(2, "10.200.0.4")
 	n.publish()
@@ -168,7 +168,7 @@ func (n *testNode) learn(addr string, mac packet.MAC) {
 
 func (n *testNode) attach(slot uint32, addr string) {
 	n.build.setEndpoint(slot, Endpoint{
-		Attached: true, Addr: packettest.Addr(addr), MAC: endpoint.MAC(slot), MTU: 1450,
+		Attached: true, Addr: packettest.Addr(addr), mac: macBits(endpoint.MAC(slot)), MTU: 1450,
 		Worker: uint8(int(slot) % len(n.core.workers)),
 	})
 }

@@ -26,8 +26,9 @@ func (w *Worker) parse(b *packet.Batch) {
 			continue
 		}
 		// A stack at the other end of a veth leaves the L4 checksum to hardware
-		// that is not there (CHECKSUM_PARTIAL). NICs never do.
-		if w.partial(p) {
+		// that is not there (CHECKSUM_PARTIAL). NICs never do. In a tunnel the
+		// inner checksum comes first: decap.
+		if w.partial(p) && !w.tunnelled(p) {
 			packet.CompletePartial(p)
 		}
 	}
@@ -40,7 +41,7 @@ func (w *Worker) identify(p *packet.Packet) bool {
 		p.Drop(packet.TooShort)
 		return false
 	}
-	slot, ok := xdpprog.MACSlot(p.Ethernet().Src())
+	slot, ok := xdpprog.FrameSlot(p.Buf[p.Off:p.End])
 	if !ok || int(slot) >= len(w.snap.Endpoints) || !w.snap.Endpoints[slot].Attached {
 		p.Drop(packet.UnknownEndpoint)
 		return false
@@ -51,5 +52,10 @@ func (w *Worker) identify(p *packet.Packet) bool {
 
 // partial tells whether the packet came from a veth.
 func (w *Worker) partial(p *packet.Packet) bool {
-	return p.Port == w.localPort() || w.snap.Uplinks[p.Port].Veth
+	return p.Slot != noSlot || w.snap.Uplinks[p.Port].Veth
+}
+
+// tunnelled tells whether decap will take the packet.
+func (w *Worker) tunnelled(p *packet.Packet) bool {
+	return p.Slot == noSlot && w.snap.HasTunnel && w.snap.Tunnel.Match(p)
 }

@@ -15,8 +15,8 @@ func (w *Worker) route(b *packet.Batch) {
 		if p.Done || p.Flags&packet.Routed != 0 {
 			continue
 		}
-		hop, ok := w.snap.Routes.Lookup(p.Dst)
-		if !ok {
+		hop := w.cache.lookup(w.snap, p.Dst)
+		if hop == nil {
 			w.refuse(p, icmperr.NetUnreachable, packet.NoRoute)
 			continue
 		}
@@ -37,7 +37,7 @@ func (w *Worker) routeOne(p *packet.Packet, hop *NextHop) {
 	case ToEndpoint:
 		p.Out, p.OutSlot = w.localPort(), hop.Slot
 	case Direct, Overlay:
-		if _, ok := hop.Neighbour.MAC(); !ok {
+		if _, ok := hop.Neighbour.bits(); !ok {
 			w.park(p, hop.Port, hop.Neighbour.Addr)
 			return
 		}

@@ -49,7 +49,7 @@ func (p Prefix) Contains(a uint32) bool { return a&p.Mask == p.Addr }
 
 // Uplink is what the path needs to know of a NIC.
 type Uplink struct {
-	MAC  packet.MAC
+	mac  uint64 // in the low 48 bits
 	Addr uint32 // source of ICMP errors about what arrived there
 	MTU  uint16
 	Veth bool // checksums may be partial
@@ -60,7 +60,7 @@ type Uplink struct {
 type Endpoint struct {
 	Attached bool
 	Addr     uint32 // 0 for the host port: any address
-	MAC      packet.MAC
+	mac      uint64 // in the low 48 bits
 	Worker   uint8
 	MTU      uint16 // longest IPv4 datagram that its link carries
 }
@@ -119,15 +119,16 @@ type Neighbour struct {
 
 const neighbourUsable = 1 << 63
 
-// MAC of the neighbour; ok is false while the kernel has not resolved it.
-func (n *Neighbour) MAC() (mac packet.MAC, ok bool) {
+// bits is the neighbour's MAC in the low 48 bits; ok is false while the kernel
+// has not resolved it.
+func (n *Neighbour) bits() (mac uint64, ok bool) {
 	v := n.mac.Load()
-	return packet.MAC{byte(v >> 40), byte(v >> 32), byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}, v&neighbourUsable != 0
+	return v &^ neighbourUsable, v&neighbourUsable != 0
 }
 
 // Set says what the kernel knows now.
 func (n *Neighbour) Set(mac packet.MAC, usable bool) {
-	v := uint64(mac[0])<<40 | uint64(mac[1])<<32 | uint64(mac[2])<<24 | uint64(mac[3])<<16 | uint64(mac[4])<<8 | uint64(mac[5])
+	v := macBits(mac)
 	if usable {
 		v |= neighbourUsable
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 
 	"golang.org/x/sys/unix"
 
@@ -135,11 +136,17 @@ func (u *UMEM) retire(s *Socket) {
 const (
 	kernelBytesPerChunk = 128
 	kernelBytesPerEntry = 64
+	kernelPage          = 4096
+	kernelKmallocMax    = 4 << 20 // above it kvmalloc takes single pages
 )
 
 // KernelBytes is about what the kernel keeps for each queue bound to a UMEM of
 // chunks frames, if all four rings have ringEntries entries. It does not count
 // the packet memory, which exists once (UMEM.Bytes).
 func KernelBytes(chunks, ringEntries int) int {
-	return chunks*kernelBytesPerChunk + ringEntries*kernelBytesPerEntry
+	heads := chunks * kernelBytesPerChunk
+	if heads > kernelPage && heads <= kernelKmallocMax {
+		heads = 1 << bits.Len(uint(heads-1)) // kmalloc gives powers of two of pages
+	}
+	return heads + ringEntries*kernelBytesPerEntry
 }
