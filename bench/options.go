@@ -54,7 +54,8 @@ func Standard() Options {
 	}
 }
 
-func (o Options) check() error {
+// Check says what is wrong with o.
+func (o Options) Check() error {
 	switch {
 	case len(o.Rows) == 0 || len(o.Sizes) == 0 || len(o.Flows) == 0 || len(o.Layouts) == 0 || len(o.DUTs) == 0:
 		return errors.New("rows, sizes, flows, layouts and DUTs: at least one each")

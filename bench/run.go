@@ -14,7 +14,7 @@ import (
 // Run measures everything that o asks for. It needs root, and the machine for
 // itself. Whatever it made is gone when it returns, also if ctx ends it.
 func Run(ctx context.Context, o Options) (*Report, error) {
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
 	machine, err := describeMachine()
