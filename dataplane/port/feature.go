@@ -10,7 +10,6 @@ const (
 	SharedUMEM Feature = "shared-umem" // frames go from device to device without a copy
 	NeedWakeup Feature = "need-wakeup" // no system call unless the kernel asks for it
 	ZeroCopy   Feature = "zero-copy"   // bind in zero-copy mode on purpose, and say if it is
-	Reopen     Feature = "reopen"      // a queue can be opened again after Close in the same process
 	FillFirst  Feature = "fill-first"  // the fill ring has frames before the queue is bound
 	HandOver   Feature = "hand-over"   // the UMEM can be given to another process
 )

@@ -62,3 +62,20 @@ func TestEcho(t *testing.T) {
 		t.Fatalf("%d frames accounted for, of %d", sum, u.Pool().Size())
 	}
 }
+
+// memory is a UMEM as the conformance suite wants it.
+type memory struct{ *UMEM }
+
+func (m memory) Open(c porttest.Config) (port.Queue, error) {
+	return Open(m.UMEM, Options{
+		Ifindex: c.Ifindex, FillSize: c.Ring, RXSize: c.Ring, TXSize: c.Ring, CompletionSize: c.Ring,
+		FillDepth: c.FillDepth, Reserve: c.Reserve,
+	})
+}
+
+func TestConformance(t *testing.T) {
+	porttest.Run(t, porttest.Driver{NewMemory: func(frames int) (porttest.Memory, error) {
+		u, err := NewUMEM(UMEMOptions{Frames: frames})
+		return memory{u}, err
+	}})
+}

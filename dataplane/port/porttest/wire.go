@@ -1,3 +1,5 @@
+// Package porttest holds the drivers of dataplane/port to their contract, over
+// real veth pairs in namespaces of the test.
 package porttest
 
 import (
@@ -140,7 +142,7 @@ func redirectOurs(xsks int) asm.Instructions {
 
 func (w *Wire) openFar(ifindex int) error {
 	proto := int(binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, etherType)))
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, proto)
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, proto)
 	if err != nil {
 		return fmt.Errorf("make an AF_PACKET socket: %w", err)
 	}
@@ -218,22 +220,30 @@ func (w *Wire) Register(t testing.TB, fd int) {
 	}
 }
 
-// Send sends one frame from the far end; it blocks while the wire is full.
+// Send sends one frame from the far end; it waits while the wire is full.
 func (w *Wire) Send(frame []byte) error {
 	for {
-		_, err := unix.Write(w.far, frame)
-		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS) {
+		err := w.TrySend(frame)
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS) && !errors.Is(err, unix.EAGAIN) {
 			return err
 		}
-		time.Sleep(time.Millisecond) // ENOBUFS: the qdisc is full
+		time.Sleep(50 * time.Microsecond)
 	}
+}
+
+// TrySend sends one frame from the far end if it can at once. It may be called
+// from another goroutine.
+func (w *Wire) TrySend(frame []byte) error {
+	_, err := unix.Write(w.far, frame)
+	return err
 }
 
 // Recv takes the next frame that came out at the far end into buf, 0 if there
 // is none now.
 func (w *Wire) Recv(t testing.TB, buf []byte) int {
 	t.Helper()
-	n, _, err := unix.Recvfrom(w.far, buf, unix.MSG_DONTWAIT)
+	n, err := unix.Read(w.far, buf)
+	// A link that goes down says so once, to whoever reads.
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.ENETDOWN) {
 		return 0
 	}
@@ -263,7 +273,8 @@ func Seq(f []byte) (uint32, error) {
 		return 0, fmt.Errorf("frame of %d bytes is cut", len(f))
 	}
 	seq := binary.BigEndian.Uint32(f[headerLen:])
-	want := make([]byte, len(f))
+	var space [4096]byte
+	want := space[:len(f)]
 	Frame(want, seq)
 	for i := range f {
 		if f[i] != want[i] {
