@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// TestTracerouteShowsEachHopOnce: a node is one hop, by its gateway address; a
-// tunnel hides what is between its ends.
+// TestTracerouteShowsEachHopOnce: a node is one hop, by the address of where
+// the packet came in: the gateway address for pods and tunnels, else the
+// uplink's. A tunnel hides what is between its ends.
 func TestTracerouteShowsEachHopOnce(t *testing.T) {
 	l := agentLab(t, Options{})
 	const (
@@ -16,6 +17,8 @@ func TestTracerouteShowsEachHopOnce(t *testing.T) {
 		gateway2 = "10.200.1.1"
 		gateway3 = "10.200.2.1"
 		gateway4 = "10.200.3.1"
+		uplink2  = "192.168.0.101"
+		uplink4  = "192.168.1.103"
 	)
 	for _, c := range []struct {
 		mode, from, to string
@@ -25,9 +28,9 @@ func TestTracerouteShowsEachHopOnce(t *testing.T) {
 		{"overlay", "pod1", "pod4", []string{gateway1, gateway4, "10.200.3.6"}},
 		{"overlay", "pod1", "ext", []string{gateway1, "192.168.0.1", "198.51.100.10"}},
 		{"overlay", "pod3", "pod1", []string{gateway3, gateway1, "10.200.0.3"}},
-		{"direct", "pod1", "pod2", []string{gateway1, gateway2, "10.200.1.4"}},
-		{"direct", "pod1", "pod4", []string{gateway1, "192.168.0.1", gateway4, "10.200.3.6"}},
-		{"direct", "ext", "pod2", []string{"198.51.100.1", gateway2, "10.200.1.4"}},
+		{"direct", "pod1", "pod2", []string{gateway1, uplink2, "10.200.1.4"}},
+		{"direct", "pod1", "pod4", []string{gateway1, "192.168.0.1", uplink4, "10.200.3.6"}},
+		{"direct", "ext", "pod2", []string{"198.51.100.1", uplink2, "10.200.1.4"}},
 	} {
 		if l.Routing() != c.mode {
 			must(t, l.SetRouting(testContext(t, 10*time.Second), c.mode))
