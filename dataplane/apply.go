@@ -127,7 +127,7 @@ func (d *Dataplane) openHostPort(self *Node) error {
 	if err != nil {
 		return err
 	}
-	if err := d.local.AttachEndpoint(hostSlot, ours.Ifindex, 0); err != nil {
+	if err := d.local.AttachHost(ours.Ifindex, hostEnd.Ifindex, 0); err != nil {
 		return fmt.Errorf("host port: %w", err)
 	}
 	d.hostEnd = hostEnd

@@ -47,7 +47,9 @@ type localObjects struct {
 	Far       *ebpf.Program
 	Endpoints *ebpf.Map
 	Trunks    *ebpf.Map
+	Peer      *ebpf.Program
 	Slots     *ebpf.Map
+	Peers     *ebpf.Map
 	Counters  *ebpf.Map
 }
 
@@ -85,14 +87,17 @@ func (l *Local) open() error {
 		return err
 	}
 	spec.Maps[trunkMapSlots].MaxEntries = uint32(l.slots)
+	spec.Maps[trunkMapPeers].MaxEntries = uint32(l.slots)
 	var to struct {
 		Far   *ebpf.Program `ebpf:"rw_trunk_far"`
+		Peer  *ebpf.Program `ebpf:"rw_trunk_peer"`
 		Slots *ebpf.Map     `ebpf:"slots"`
+		Peers *ebpf.Map     `ebpf:"peers"`
 	}
 	if err := load(spec, l.dir, nil, &to); err != nil {
 		return err
 	}
-	l.objs.Far, l.objs.Slots = to.Far, to.Slots
+	l.objs.Far, l.objs.Peer, l.objs.Slots, l.objs.Peers = to.Far, to.Peer, to.Slots, to.Peers
 	return l.forgetGone()
 }
 
@@ -174,13 +179,32 @@ func (l *Local) attachTrunk(worker, nearIfindex, farIfindex int) (*Trunk, error)
 	if _, err := attach(objs.Near, near, string(Native), filepath.Join(dir, "near")); err != nil {
 		return nil, errors.Join(err, objs.Xsks.Close())
 	}
-	if _, err := attach(l.objs.Far, far, string(Native), filepath.Join(dir, "far")); err != nil {
+	if err := l.attachFar(far, dir); err != nil {
 		return nil, errors.Join(err, objs.Xsks.Close())
 	}
 	if err := l.objs.Trunks.Put(uint32(worker), uint32(farIfindex)); err != nil {
 		return nil, errors.Join(fmt.Errorf("lead endpoints to %s: %w", far.name, err), objs.Xsks.Close())
 	}
 	return &Trunk{xsks: objs.Xsks}, nil
+}
+
+// attachFar attaches the program that delivers into pods: at tc ingress where the
+// kernel has tcx (6.6), which saves a copy and a NAPI run for each packet, else in
+// XDP. The pin of the other kind is taken away.
+func (l *Local) attachFar(far device, dir string) error {
+	tc, xdp := filepath.Join(dir, "peer"), filepath.Join(dir, "far")
+	err := tcIngress(l.objs.Peer, far, tc)
+	if err == nil {
+		return detachPinned(xdp)
+	}
+	if !errors.Is(err, ebpf.ErrNotSupported) {
+		return err
+	}
+	if err := detachPinned(tc); err != nil {
+		return err
+	}
+	_, err = attach(l.objs.Far, far, string(Native), xdp)
+	return err
 }
 
 // loadNear gives the trunk a program and socket map of its own; it counts into
@@ -221,6 +245,17 @@ func (l *Local) endpointPin(slot uint32) string {
 // drivers/net/veth.c). Attaching again is right, also to another worker or from
 // another device.
 func (l *Local) AttachEndpoint(slot uint32, ifindex, worker int) error {
+	return l.attachSlot(slot, ifindex, worker, trunkPeer{Ifindex: uint32(ifindex)})
+}
+
+// AttachHost is AttachEndpoint for the host port, slot 0, of which both ends are
+// in the node's own namespace: ifindex is ours, stackIfindex the one in the
+// node's stack.
+func (l *Local) AttachHost(ifindex, stackIfindex, worker int) error {
+	return l.attachSlot(0, ifindex, worker, trunkPeer{Ifindex: uint32(stackIfindex), Local: 1})
+}
+
+func (l *Local) attachSlot(slot uint32, ifindex, worker int, to trunkPeer) error {
 	if int64(slot) >= int64(l.slots) {
 		return fmt.Errorf("endpoint slot %d: there are %d; raise maxEndpoints", slot, l.slots)
 	}
@@ -232,14 +267,14 @@ func (l *Local) AttachEndpoint(slot uint32, ifindex, worker int) error {
 			return err
 		}
 	}
-	if err := l.attachEndpoint(slot, ifindex, worker); err != nil {
+	if err := l.attachEndpoint(slot, ifindex, worker, to); err != nil {
 		return errors.Join(fmt.Errorf("endpoint slot %d: %w", slot, err), l.DetachEndpoint(slot, ifindex))
 	}
 	return nil
 }
 
 // attachEndpoint fills the maps first: a frame that comes before is dropped.
-func (l *Local) attachEndpoint(slot uint32, ifindex, worker int) error {
+func (l *Local) attachEndpoint(slot uint32, ifindex, worker int, to trunkPeer) error {
 	dev, err := findDevice(ifindex)
 	if err != nil {
 		return err
@@ -249,6 +284,9 @@ func (l *Local) attachEndpoint(slot uint32, ifindex, worker int) error {
 		return fmt.Errorf("tell whose %s is: %w", dev.name, err)
 	}
 	if err := l.objs.Slots.Put(slot, uint32(ifindex)); err != nil {
+		return fmt.Errorf("make %s reachable: %w", dev.name, err)
+	}
+	if err := l.objs.Peers.Put(slot, &to); err != nil {
 		return fmt.Errorf("make %s reachable: %w", dev.name, err)
 	}
 	_, err = attach(l.objs.Endpoint, dev, string(Native), l.endpointPin(slot))
@@ -271,7 +309,13 @@ func (l *Local) detachEndpoint(slot, ifindex uint32) error {
 			return err
 		}
 	}
-	if l.deviceOf(slot) == ifindex {
+	device := l.deviceOf(slot)
+	if device == ifindex || device == 0 { // 0: the kernel emptied the slot with the device
+		if err := l.objs.Peers.Put(slot, &trunkPeer{}); err != nil {
+			return fmt.Errorf("empty slot %d: %w", slot, err)
+		}
+	}
+	if device == ifindex {
 		if err := remove(l.objs.Slots, slot); err != nil {
 			return err
 		}
@@ -312,7 +356,7 @@ func (l *Local) Counters() (map[string]uint64, error) {
 // Close lets go of programs and maps. All stays attached and pinned: pods fail
 // closed until the next OpenLocal.
 func (l *Local) Close() error {
-	err := closeAll(l.objs.Endpoint, l.objs.Far, l.objs.Endpoints, l.objs.Trunks, l.objs.Slots, l.objs.Counters)
+	err := closeAll(l.objs.Endpoint, l.objs.Far, l.objs.Peer, l.objs.Endpoints, l.objs.Trunks, l.objs.Slots, l.objs.Peers, l.objs.Counters)
 	for _, t := range l.trunks {
 		err = errors.Join(err, t.xsks.Close())
 	}

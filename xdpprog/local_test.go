@@ -3,16 +3,21 @@ package xdpprog
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"ringway/internal/netnstest"
+	"ringway/packet/packettest"
 )
 
 func TestSlotMAC(t *testing.T) {
@@ -191,11 +196,150 @@ func TestTrunkCarriesPods(t *testing.T) {
 	})
 }
 
+// withoutTCX makes the kernel one that has no tcx, until the end of the test.
+func withoutTCX(t *testing.T) {
+	t.Cleanup(func() { tcIngress = attachTCX })
+	tcIngress = func(*ebpf.Program, device, string) error { return ebpf.ErrNotSupported }
+}
+
+// Without tcx the far end's program is in XDP.
+func TestTrunkCarriesPodsWithoutTCX(t *testing.T) {
+	withoutTCX(t)
+	s := newSite(t)
+	s.ns.Do(t, func() error {
+		l, trunk, err := s.attach()
+		if err != nil {
+			return err
+		}
+		if id, err := xdpOn(s.far); err != nil || id == 0 {
+			t.Errorf("XDP program %d on the far end, %v", id, err)
+		}
+		if err := s.bothWays(trunk, 1); err != nil {
+			t.Error(err)
+		}
+		if err := l.Close(); err != nil {
+			return err
+		}
+		// The kernel is a newer one after the next start.
+		tcIngress = attachTCX
+		if l, trunk, err = s.attach(); err != nil {
+			return err
+		}
+		defer l.Close()
+		if id, err := xdpOn(s.far); err != nil || id != 0 {
+			t.Errorf("XDP program %d is still on the far end, %v", id, err)
+		}
+		return s.bothWays(trunk, 40)
+	})
+}
+
+func TestTrunkPeerProgram(t *testing.T) {
+	const shot, redirect = 2, 7 // TC_ACT_SHOT, TC_ACT_REDIRECT
+	s := newSite(t)
+	s.ns.Do(t, func() error {
+		l, err := OpenLocal(LocalOptions{PinDir: s.dir, MaxSlots: 16})
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		for slot, to := range map[uint32]trunkPeer{7: {Ifindex: uint32(s.hosts[1])}, 0: {Ifindex: uint32(s.hosts[0]), Local: 1}} {
+			if err := l.objs.Peers.Put(slot, &to); err != nil {
+				return err
+			}
+		}
+		for _, c := range []struct {
+			dst     [6]byte
+			verdict uint32
+			counter string
+		}{
+			{SlotMAC(7), redirect, "deliver"},
+			{SlotMAC(0), redirect, "deliver"},
+			{SlotMAC(8), shot, "deliver_no_slot"},
+			{SlotMAC(16), shot, "deliver_no_slot"}, // beyond the map
+			{SlotMAC(0x010007), shot, "deliver_no_slot"},
+			{[6]byte{0x02, 0x53, 0x57, 0, 0, 7}, shot, "deliver_no_slot"},
+			{[6]byte{255, 255, 255, 255, 255, 255}, shot, "deliver_no_slot"},
+		} {
+			var got uint32
+			names := grown(t, l.Counters, func() { got, _ = run(t, l.objs.Peer, podFrame(c.dst, gatewayMAC, 1)) })
+			if got != c.verdict || !slices.Equal(names, []string{c.counter + "+1"}) {
+				t.Errorf("to %x: verdict %d, counted %v; want %d, %s", c.dst, got, names, c.verdict, c.counter)
+			}
+		}
+		return nil
+	})
+}
+
+// A frame that goes through the trunk into a pod is taken by the pod's stack: a
+// real UDP socket gets it, with the pod's offloads at their defaults.
+func TestTrunkReachesSockets(t *testing.T) {
+	s := newSite(t)
+	s.ns.Do(t, func() error {
+		l, _, err := s.attach()
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		for i := range s.pods {
+			if err := s.toSocket(i); err != nil {
+				t.Errorf("pod %d: %v", i, err)
+			}
+		}
+		return nil
+	})
+}
+
+// toSocket sends a UDP datagram out of the near end to a socket in a pod.
+func (s *site) toSocket(i int) error {
+	const port = 4711
+	var conn net.PacketConn
+	err := s.pods[i].Try(func() (err error) {
+		eth, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		if err := netlink.AddrAdd(eth, &netlink.Addr{IPNet: &net.IPNet{IP: pod.AsSlice(), Mask: net.CIDRMask(24, 32)}}); err != nil {
+			return err
+		}
+		mac := SlotMAC(podSlots[i])
+		if err := netlink.LinkSetHardwareAddr(eth, mac[:]); err != nil {
+			return err
+		}
+		conn, err = net.ListenPacket("udp4", fmt.Sprintf(":%d", port))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	near, err := openWire("near0")
+	if err != nil {
+		return err
+	}
+	defer near.close()
+	// From a neighbour in the pod's subnet, so that no route is missing.
+	frame := packettest.Frame(
+		packettest.Eth{Dst: SlotMAC(podSlots[i]), Src: gatewayMAC},
+		packettest.IPv4{Src: packettest.Addr(pod.Next().String()), Dst: packettest.Addr(pod.String()), Proto: unix.IPPROTO_UDP},
+		packettest.UDP{Src: 4712, Dst: port}, packettest.Payload("ping"))
+	if err := near.send(frame); err != nil {
+		return err
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return err
+	}
+	buf := make([]byte, 64)
+	n, _, err := conn.ReadFrom(buf)
+	if err != nil || string(buf[:n]) != "ping" {
+		return fmt.Errorf("the socket got %q, %w", buf[:n], err)
+	}
+	return nil
+}
+
 func TestLocalIsTakenOver(t *testing.T) {
 	s := newSite(t)
 	s.ns.Do(t, func() error {
-		pins := []string{"endpoint1", "endpoint7", "trunk0/near", "trunk0/far"}
-		devices := []int{s.hosts[0], s.hosts[1], s.near, s.far}
+		pins := []string{"endpoint1", "endpoint7", "trunk0/near", "trunk0/peer"}
 		files := openFiles(t)
 		l, trunk, err := s.attach()
 		if err != nil {
@@ -210,7 +354,7 @@ func TestLocalIsTakenOver(t *testing.T) {
 			if ids[i], err = linkID(filepath.Join(s.dir, "local", pin)); err != nil {
 				return err
 			}
-			if progs[i], err = xdpOn(devices[i]); err != nil {
+			if progs[i], err = linkProgram(filepath.Join(s.dir, "local", pin)); err != nil {
 				return err
 			}
 		}
@@ -235,7 +379,7 @@ func TestLocalIsTakenOver(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			prog, err := xdpOn(devices[i])
+			prog, err := linkProgram(filepath.Join(s.dir, "local", pin))
 			if err != nil {
 				return err
 			}
@@ -245,6 +389,20 @@ func TestLocalIsTakenOver(t *testing.T) {
 		}
 		return s.bothWays(trunk, 40)
 	})
+}
+
+// linkProgram is the id of the program of the link pinned at path.
+func linkProgram(path string) (uint32, error) {
+	l, err := link.LoadPinnedLink(path, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	info, err := l.Info()
+	if err != nil {
+		return 0, err
+	}
+	return uint32(info.Program), nil
 }
 
 func TestEndpointComesAndGoes(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"structs"
 
 	"github.com/cilium/ebpf"
 )
@@ -25,15 +26,23 @@ const (
 	trunkCounterCOUNTERS          trunkCounter = 7
 )
 
+type trunkPeer struct {
+	_       structs.HostLayout
+	Ifindex uint32
+	Local   uint32
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	trunkMapCounters     = "counters"
+	trunkMapPeers        = "peers"
 	trunkMapSlots        = "slots"
 	trunkMapXsks         = "xsks"
 	trunkProgRwTrunkFar  = "rw_trunk_far"
 	trunkProgRwTrunkNear = "rw_trunk_near"
+	trunkProgRwTrunkPeer = "rw_trunk_peer"
 )
 
 // loadTrunk returns the embedded CollectionSpec for trunk.
@@ -80,6 +89,7 @@ type trunkSpecs struct {
 type trunkProgramSpecs struct {
 	RwTrunkFar  *ebpf.ProgramSpec `ebpf:"rw_trunk_far"`
 	RwTrunkNear *ebpf.ProgramSpec `ebpf:"rw_trunk_near"`
+	RwTrunkPeer *ebpf.ProgramSpec `ebpf:"rw_trunk_peer"`
 }
 
 // trunkMapSpecs contains maps before they are loaded into the kernel.
@@ -87,6 +97,7 @@ type trunkProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type trunkMapSpecs struct {
 	Counters *ebpf.MapSpec `ebpf:"counters"`
+	Peers    *ebpf.MapSpec `ebpf:"peers"`
 	Slots    *ebpf.MapSpec `ebpf:"slots"`
 	Xsks     *ebpf.MapSpec `ebpf:"xsks"`
 }
@@ -118,6 +129,7 @@ func (o *trunkObjects) Close() error {
 // It can be passed to loadTrunkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trunkMaps struct {
 	Counters *ebpf.Map `ebpf:"counters"`
+	Peers    *ebpf.Map `ebpf:"peers"`
 	Slots    *ebpf.Map `ebpf:"slots"`
 	Xsks     *ebpf.Map `ebpf:"xsks"`
 }
@@ -125,6 +137,7 @@ type trunkMaps struct {
 func (m *trunkMaps) Close() error {
 	return _TrunkClose(
 		m.Counters,
+		m.Peers,
 		m.Slots,
 		m.Xsks,
 	)
@@ -142,12 +155,14 @@ type trunkVariables struct {
 type trunkPrograms struct {
 	RwTrunkFar  *ebpf.Program `ebpf:"rw_trunk_far"`
 	RwTrunkNear *ebpf.Program `ebpf:"rw_trunk_near"`
+	RwTrunkPeer *ebpf.Program `ebpf:"rw_trunk_peer"`
 }
 
 func (p *trunkPrograms) Close() error {
 	return _TrunkClose(
 		p.RwTrunkFar,
 		p.RwTrunkNear,
+		p.RwTrunkPeer,
 	)
 }
 
