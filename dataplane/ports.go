@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"ringway/dataplane/asavie"
 	"ringway/dataplane/endpoint"
 	"ringway/dataplane/link"
 	"ringway/dataplane/port"
@@ -164,35 +165,68 @@ func (d *Dataplane) openUplink(number uint16, u *uplink) error {
 	return nil
 }
 
+// openUplinkQueue binds one queue of an uplink and gives it to a worker.
 func (d *Dataplane) openUplinkQueue(w *Worker, number uint16, u *uplink, q int) (*boundQueue, error) {
-	b := &boundQueue{number: q, worker: w.id}
-	o := d.queueOptions(u.info.Ifindex, q, u.zeroCopy())
-	umem, index := d.umems[w.id], uint8(0)
-	switch {
-	default:
-		if u.cfg.OwnUMEM || u.cfg.ZeroCopy == "always" {
-			own, err := xsk.NewUMEM(xsk.UMEMOptions{Frames: d.cfg.FillDepth + d.cfg.RingSize + slackFrames, ChunkSize: d.cfg.ChunkSize})
-			if err != nil {
-				return nil, err
-			}
-			d.extraUMEMs = append(d.extraUMEMs, own)
-			umem, index = own, w.addPool(own.Pool())
-			d.memory += uint64(own.Bytes())
-		}
-		s, err := xsk.Open(umem, o)
-		if err != nil {
-			return nil, err
-		}
-		b.queue, b.info = s, s.Info()
-		d.memory += uint64(xsk.KernelBytes(umem.Pool().Size(), d.cfg.RingSize))
+	open := d.openXSK
+	if u.cfg.Driver == "asavie" {
+		open = d.openAsavie
 	}
-	w.addQueue(rxQueue{queue: b.queue, port: number, umem: index, veth: u.info.PartialChecksums})
+	b, umem, err := open(w, u, q)
+	if err != nil {
+		return nil, err
+	}
+	b.number, b.worker = q, w.id
+	w.addQueue(rxQueue{queue: b.queue, port: number, umem: umem, veth: u.info.PartialChecksums})
 	return b, nil
 }
 
+// openXSK binds a queue with our own rings, on the worker's UMEM or on one of its
+// own. It says which of the worker's UMEMs that is.
+func (d *Dataplane) openXSK(w *Worker, u *uplink, q int) (*boundQueue, uint8, error) {
+	umem, index := d.umems[w.id], uint8(0)
+	if u.ownUMEM() {
+		frames := d.cfg.FillDepth + d.cfg.RingSize + slackFrames
+		own, err := xsk.NewUMEM(xsk.UMEMOptions{Frames: frames, ChunkSize: d.cfg.ChunkSize})
+		if err != nil {
+			return nil, 0, err
+		}
+		d.extraUMEMs = append(d.extraUMEMs, own)
+		umem, index = own, w.addPool(own.Pool())
+		d.memory += uint64(own.Bytes())
+	}
+	s, err := xsk.Open(umem, d.queueOptions(u.info.Ifindex, q, u.zeroCopy()))
+	if err != nil {
+		return nil, 0, err
+	}
+	d.memory += uint64(xsk.KernelBytes(umem.Pool().Size(), d.cfg.RingSize))
+	return &boundQueue{queue: s, info: s.Info()}, index, nil
+}
+
+// openAsavie binds a queue with the reference driver. It keeps a UMEM inside and
+// copies, so for the worker its frames are of the worker's own.
+func (d *Dataplane) openAsavie(w *Worker, u *uplink, q int) (*boundQueue, uint8, error) {
+	o := asavie.Options{
+		Ifindex: u.info.Ifindex, Queue: q, RingSize: d.cfg.RingSize, FillDepth: d.cfg.FillDepth,
+		Reserve: slackFrames / 4,
+	}
+	if u.cfg.ZeroCopy == "always" {
+		o.Require = append(o.Require, port.ZeroCopy) // refused, with its reason
+	}
+	a, err := asavie.Open(w.umems[0], o)
+	if err != nil {
+		return nil, 0, err
+	}
+	frames := d.cfg.RingSize + d.cfg.FillDepth
+	d.memory += uint64(frames*d.cfg.ChunkSize + xsk.KernelBytes(frames, d.cfg.RingSize))
+	return &boundQueue{queue: a, info: a.Info()}, 0, nil
+}
+
+// ownUMEM: a zero-copy device cannot share a UMEM with trunks, which are copied.
+func (u *uplink) ownUMEM() bool { return u.cfg.OwnUMEM || u.cfg.ZeroCopy == "always" }
+
 // zeroCopy: a UMEM that is shared with trunks is used in copy mode.
 func (u *uplink) zeroCopy() string {
-	if u.cfg.OwnUMEM || u.cfg.ZeroCopy == "always" {
+	if u.ownUMEM() {
 		return u.cfg.ZeroCopy
 	}
 	return "never"

@@ -23,11 +23,19 @@ func ownUMEM(_ string, config map[string]any) {
 	}
 }
 
+// reference has every uplink on the asavie driver.
+func reference(_ string, config map[string]any) {
+	for _, u := range config["uplinks"].([]any) {
+		u.(map[string]any)["driver"] = "asavie"
+	}
+}
+
 var setups = []setup{
 	{"one worker", Options{}, 200 << 20},
 	{"two workers, four queues", Options{Workers: 2, UplinkQueues: 4}, 20 << 20},
 	{"two workers, one queue", Options{Workers: 2}, 20 << 20},
 	{"uplink with a UMEM of its own", Options{Workers: 2, UplinkQueues: 4, AgentConfig: ownUMEM}, 20 << 20},
+	{"the reference driver", Options{Workers: 2, UplinkQueues: 2, AgentConfig: reference}, 20 << 20},
 }
 
 // conversation is two hosts that must be able to talk; from opens.

@@ -104,6 +104,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 	root.AddCommand(
 		newAgentCommand(),
 		newCleanupCommand(),
+		newBenchCommand(),
 		newStatusCommand(),
 		newGetCommand(),
 		newEndpointCommand(),
