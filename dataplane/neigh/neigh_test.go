@@ -267,10 +267,12 @@ func TestOtherDevicesAreNotMirrored(t *testing.T) {
 		t.Errorf("mirrored %+v", all)
 	}
 	m.SetLinks([]int{other.Attrs().Index})
-	await(t, m, "the first device's neighbour is told as removed", func(e Entry) bool {
-		return e.Addr == them && e.State == 0 && !e.Usable
+	var removed, appeared bool
+	await(t, m, "the first device's neighbour removed, the other's there", func(e Entry) bool {
+		removed = removed || e.Addr == them && e.State == 0 && !e.Usable
+		appeared = appeared || e.Addr == none && e.Usable
+		return removed && appeared
 	})
-	await(t, m, "the other's appears", func(e Entry) bool { return e.Addr == none && e.Usable })
 }
 
 func TestLostNotificationsAreMadeUpFor(t *testing.T) {
