@@ -1,9 +1,11 @@
 package endpoint
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -220,7 +222,7 @@ func ensureNeighbour(h *rtnl.Handle, l netlink.Link, o AttachOptions) error {
 		return fmt.Errorf("read neighbours: %w", err)
 	}
 	for _, n := range list {
-		if n.IP.Equal(o.Gateway.AsSlice()) && n.State == netlink.NUD_PERMANENT && [6]byte(pad(n.HardwareAddr)) == o.GatewayMAC {
+		if n.IP.Equal(o.Gateway.AsSlice()) && n.State == netlink.NUD_PERMANENT && bytes.Equal(n.HardwareAddr, o.GatewayMAC[:]) {
 			return nil
 		}
 	}
@@ -237,46 +239,34 @@ func ensureNeighbour(h *rtnl.Handle, l netlink.Link, o AttachOptions) error {
 // ensureRoutes: the gateway is on-link and everything else behind it, other
 // pods of the node too, so that every packet passes a worker.
 func ensureRoutes(h *rtnl.Handle, l netlink.Link, o AttachOptions) error {
-	have, err := defaultRoute(h)
-	if err != nil {
-		return err
+	have, err := h.RouteList(nil, unix.AF_INET)
+	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+		return fmt.Errorf("read routes: %w", err)
 	}
-	if have != nil && have.LinkIndex != l.Attrs().Index {
-		return fmt.Errorf("%w: there is a default route on another device already; remove it first (`ip -n … route del default`)", ErrTaken)
-	}
-	index := l.Attrs().Index
-	onLink := &netlink.Route{
-		Dst: ipNet(hostPrefix(o.Gateway)), LinkIndex: index, Scope: netlink.SCOPE_LINK, Src: o.Addr.AsSlice(),
-	}
-	if err := h.RouteReplace(onLink); err != nil {
-		return fmt.Errorf("add the route to the gateway: %w", err)
-	}
-	if have != nil && have.Gw.Equal(o.Gateway.AsSlice()) && have.Src.Equal(o.Addr.AsSlice()) {
-		return nil
-	}
+	index, src := l.Attrs().Index, o.Addr.AsSlice()
 	all := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-	err = h.RouteReplace(&netlink.Route{
-		Dst: ipNet(all), LinkIndex: index, Gw: o.Gateway.AsSlice(), Src: o.Addr.AsSlice(),
-	})
-	if err != nil {
-		return fmt.Errorf("add the default route: %w", err)
+	for _, r := range have {
+		if r.Dst.String() == all.String() && r.Priority == 0 && r.LinkIndex != index {
+			return fmt.Errorf("%w: there is a default route on another device already; remove it first (`ip -n … route del default`)", ErrTaken)
+		}
+	}
+	for _, want := range []*netlink.Route{
+		{Dst: ipNet(hostPrefix(o.Gateway)), LinkIndex: index, Scope: netlink.SCOPE_LINK, Src: src},
+		{Dst: ipNet(all), LinkIndex: index, Gw: o.Gateway.AsSlice(), Src: src},
+	} {
+		if slices.ContainsFunc(have, func(r netlink.Route) bool { return sameRoute(&r, want) }) {
+			continue
+		}
+		if err := h.RouteReplace(want); err != nil {
+			return fmt.Errorf("add the route to %s: %w", want.Dst, err)
+		}
 	}
 	return nil
 }
 
-// defaultRoute is the default route of metric 0, the one that ours would
-// replace; nil: there is none.
-func defaultRoute(h *rtnl.Handle) (*netlink.Route, error) {
-	list, err := h.RouteList(nil, unix.AF_INET)
-	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
-		return nil, fmt.Errorf("read routes: %w", err)
-	}
-	for i, r := range list {
-		if bits, _ := r.Dst.Mask.Size(); bits == 0 && r.Priority == 0 {
-			return &list[i], nil
-		}
-	}
-	return nil, nil
+func sameRoute(a, b *netlink.Route) bool {
+	return a.Dst.String() == b.Dst.String() && a.Gw.Equal(b.Gw) && a.Src.Equal(b.Src) &&
+		a.LinkIndex == b.LinkIndex && a.Priority == b.Priority
 }
 
 // Detach removes an endpoint's veth pair; the pod's end goes with ours. It is

@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -54,13 +55,7 @@ func ensureMAC(h *rtnl.Handle, l netlink.Link, mac [6]byte) error {
 }
 
 func hasMAC(l netlink.Link, mac [6]byte) bool {
-	return [6]byte(append(make([]byte, 0, 6), pad(l.Attrs().HardwareAddr)...)) == mac
-}
-
-func pad(mac net.HardwareAddr) []byte {
-	var m [6]byte
-	copy(m[:], mac)
-	return m[:]
+	return bytes.Equal(l.Attrs().HardwareAddr, mac[:])
 }
 
 // ensureUp takes the device up, without the IPv6 address that the kernel would
