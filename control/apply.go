@@ -49,15 +49,14 @@ func (a *applier) refuse(path string, err error) {
 
 func fileSource(path string) string { return "file:" + path }
 
-// offer gives t to the engine, unless it is invalid already. A refusal from
-// either side is remembered.
+// offer gives t to the engine, unless it is invalid already. The engine
+// remembers a refusal of either kind.
 func (a *applier) offer(t dataplane.Tables, source string, invalid error) error {
 	if invalid != nil {
 		a.engine.Refused(source, invalid)
 		return invalid
 	}
 	if err := a.engine.Apply(t, source); err != nil {
-		a.engine.Refused(source, err)
 		return fmt.Errorf("apply table set %d: %w", t.Version, err)
 	}
 	return nil

@@ -114,7 +114,10 @@ func LoadConfig(path string) (Config, error) {
 		}
 		c.Node = strings.ToLower(c.Node)
 	}
-	return c, c.Validate()
+	if err := c.Validate(); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
 }
 
 var configSchema = structSchema(reflect.TypeFor[Config]())

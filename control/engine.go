@@ -9,11 +9,12 @@ import (
 // Engine is the dataplane as the control side sees it. All methods may be
 // called at any time and from any goroutine.
 type Engine interface {
-	// Apply puts t in force, or leaves everything as it was and says why. The
-	// source is "file:PATH" or "api". t is the engine's from then on.
+	// Apply puts t in force, or leaves everything as it was, says why and
+	// remembers that as Refused does. The source is "file:PATH" or "api". t is the
+	// engine's from then on.
 	Apply(t dataplane.Tables, source string) error
-	// Refused remembers for Status why the last offered set was not applied.
-	// The next set that is applied takes the memory away.
+	// Refused remembers for Status why a set was not even offered to Apply. The
+	// next set that is applied takes the memory away.
 	Refused(source string, err error)
 
 	Status() dataplane.Status

@@ -47,6 +47,7 @@ func (e *fakeEngine) Apply(t dataplane.Tables, source string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.applyErr != nil {
+		e.status.TablesError = e.applyErr.Error()
 		return e.applyErr
 	}
 	e.applied = append(e.applied, t)
