@@ -363,8 +363,8 @@ func dyingNetns(t *testing.T) (path string, die func()) {
 		made <- ns
 	}()
 	ns := <-made
-	t.Cleanup(func() { ns.Close() })
-	return fmt.Sprintf("/proc/self/fd/%d", int(ns)), func() { ns.Close() }
+	t.Cleanup(func() { _ = ns.Close() })
+	return fmt.Sprintf("/proc/self/fd/%d", int(ns)), func() { _ = ns.Close() }
 }
 
 func TestDetachAfterTheNamespace(t *testing.T) {
@@ -490,7 +490,7 @@ func tap(t *testing.T, h *rtnl.Handle, name string) int {
 		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		return err
 	}))
-	t.Cleanup(func() { unix.Close(fd) })
+	t.Cleanup(func() { _ = unix.Close(fd) })
 	must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}))
 	all := uint16(unix.ETH_P_ALL)
 	must(t, unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all<<8 | all>>8, Ifindex: device(t, h, name).Attrs().Index}))

@@ -117,7 +117,7 @@ func TestStoreKeepsWhatIsOnDiskWhenItCannotWrite(t *testing.T) {
 	s, _ := load(t, dir)
 	must(t, s.Put(sample("a", 1)))
 	must(t, os.Rename(dir, dir+"-moved"))
-	defer os.RemoveAll(dir + "-moved")
+	t.Cleanup(func() { _ = os.RemoveAll(dir + "-moved") })
 	if err := s.Put(sample("b", 2)); err == nil {
 		t.Error("stored without a directory")
 	}

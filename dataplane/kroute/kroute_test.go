@@ -363,7 +363,7 @@ func (n *node) routes(count int, msgType uint16, gw netip.Addr) {
 		if err != nil {
 			return err
 		}
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }()
 		var buf []byte
 		for i := range count {
 			buf = append(buf, n.message(i, msgType, gw)...)

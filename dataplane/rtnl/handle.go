@@ -66,7 +66,7 @@ func (h *Handle) Close() {
 		h.Handle.Close()
 	}
 	if h.ioctl >= 0 {
-		unix.Close(h.ioctl)
+		_ = unix.Close(h.ioctl)
 		h.ioctl = -1
 	}
 	if h.ns.IsOpen() {
