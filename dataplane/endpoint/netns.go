@@ -33,7 +33,7 @@ func OpenNetns(pathOrName string) (ns netns.NsHandle, path string, err error) {
 	}
 	kind, err := unix.IoctlRetInt(fd, unix.NS_GET_NSTYPE)
 	if err != nil || kind != unix.CLONE_NEWNET {
-		unix.Close(fd)
+		_ = unix.Close(fd)
 		return netns.None(), path, fmt.Errorf("%w: %s is there, but is none (its namespace was removed, or it never was one)", ErrNoNetns, path)
 	}
 	return netns.NsHandle(fd), path, nil
