@@ -34,7 +34,7 @@ func Quick() Options {
 	return Options{
 		Rows: chain.Rows(), Sizes: []int{64}, Flows: []int{1000}, Layouts: []string{chain.OneCore},
 		DUTs:  []string{peer.KernelName, peer.RingwayName, peer.LimitName},
-		Pairs: 4, Window: 750 * time.Millisecond, Budget: 42 * time.Second,
+		Pairs: 8, Window: 400 * time.Millisecond, Budget: 42 * time.Second,
 	}
 }
 
@@ -67,6 +67,11 @@ func (o Options) Check() error {
 	for _, name := range o.DUTs {
 		if !slices.Contains(peer.Names(), name) {
 			return fmt.Errorf("device under test %q: must be one of %v", name, peer.Names())
+		}
+	}
+	for _, name := range o.Layouts {
+		if name != chain.OneCore && name != chain.Split {
+			return fmt.Errorf("layout %q: must be %s or %s", name, chain.OneCore, chain.Split)
 		}
 	}
 	for _, l := range o.lines() {

@@ -157,12 +157,13 @@ func (r *Report) WriteTable(w io.Writer) error {
 	for _, name := range names {
 		fmt.Fprintf(t, "\t%s Mpps (Gbit/s)", strings.ToUpper(name))
 	}
-	for _, c := range comparisons {
-		fmt.Fprintf(t, "\t%s/%s", c[0], c[1])
+	pairs := r.compared()
+	for _, pair := range pairs {
+		fmt.Fprintf(t, "\t%s", pair)
 	}
 	fmt.Fprintln(t)
 	for _, row := range r.Rows {
-		row.write(t, names)
+		row.write(t, names, pairs)
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("write the report: %w", err)
@@ -181,13 +182,25 @@ func (r *Report) measured() []string {
 	})
 }
 
-func (r *Row) write(w io.Writer, names []string) {
+// compared lists the comparisons that have a ratio in any row.
+func (r *Report) compared() []string {
+	var pairs []string
+	for _, c := range comparisons {
+		pair := c[0] + "/" + c[1]
+		if slices.ContainsFunc(r.Rows, func(row Row) bool { return row.Ratios[pair] != nil }) {
+			pairs = append(pairs, pair)
+		}
+	}
+	return pairs
+}
+
+func (r *Row) write(w io.Writer, names, pairs []string) {
 	fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%d", r.Name, r.Size, r.Flows, r.Layout, r.Pairs)
 	for _, name := range names {
 		fmt.Fprintf(w, "\t%s", r.Candidates[name])
 	}
-	for _, c := range comparisons {
-		fmt.Fprintf(w, "\t%s", r.Ratios[c[0]+"/"+c[1]])
+	for _, pair := range pairs {
+		fmt.Fprintf(w, "\t%s", r.Ratios[pair])
 	}
 	fmt.Fprintln(w)
 }

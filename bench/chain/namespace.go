@@ -61,18 +61,6 @@ func (n *Namespace) Do(f func() error) error {
 	})
 }
 
-// Go runs f in the namespace, on a thread of its own that ends with it, and does
-// not wait for it.
-func (n *Namespace) Go(f func(), failed func(error)) {
-	thread.Go(func() {
-		if err := n.Enter(); err != nil {
-			failed(err)
-			return
-		}
-		f()
-	})
-}
-
 // FD is the namespace's file descriptor, borrowed until Close.
 func (n *Namespace) FD() int { return int(n.handle) }
 

@@ -36,6 +36,8 @@ const (
 	udpSource   = 34
 )
 
+const xdpRedirect = 4 // enum xdp_action
+
 // batch is how many frames the kernel makes before it sends them. 64 is the most
 // that a veth's ring of 256 takes without drops of its own.
 const batch = 64
@@ -128,6 +130,20 @@ func (o Options) set(spec *ebpf.CollectionSpec) error {
 		}
 	}
 	return nil
+}
+
+// Make runs the program once over page, which has the length of the frame, and
+// returns the frame without sending it: what a run would send next.
+func (g *Generator) Make(page []byte) ([]byte, error) {
+	o := ebpf.RunOptions{Data: page, DataOut: make([]byte, len(page))}
+	action, err := g.prog.Run(&o)
+	if err != nil {
+		return nil, fmt.Errorf("make a frame: %w", err)
+	}
+	if action != xdpRedirect {
+		return nil, fmt.Errorf("make a frame: the program returned %d", action)
+	}
+	return o.DataOut, nil
 }
 
 // Generated is how many frames were made so far.

@@ -11,7 +11,7 @@ import (
 
 func TestLimitCarriesEveryRow(t *testing.T) {
 	for _, layout := range []string{chain.OneCore, chain.Split} {
-		carries(t, NewLimit(), layout)
+		carriesRows(t, NewLimit(), layout)
 	}
 }
 

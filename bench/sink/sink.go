@@ -26,11 +26,6 @@ type Counts struct {
 	Bad   uint64 // other IPv4 frames
 }
 
-// Sub is what was counted since an earlier reading.
-func (c Counts) Sub(before Counts) Counts {
-	return Counts{c.Good - before.Good, c.Bytes - before.Bytes, c.Bad - before.Bad}
-}
-
 // Sink is a loaded and attached program. It stays attached as long as its device
 // exists.
 type Sink struct{ objs sinkObjects }
