@@ -47,12 +47,10 @@ func (l *Lab) WaitTables(ctx context.Context, host string, version uint64) error
 		if tables.GetVersion() == version {
 			return nil
 		}
-		if tables.GetError() != "" {
-			return fmt.Errorf("the agent of %s refused its tables: %s", host, tables.GetError())
-		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("agent of %s: tables version %d is in force, not %d: %w", host, tables.GetVersion(), version, ctx.Err())
+			return fmt.Errorf("agent of %s: tables version %d is in force, not %d: %w (refused last: %q)", host,
+				tables.GetVersion(), version, ctx.Err(), tables.GetError())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

@@ -30,13 +30,9 @@ func (l *Lab) EchoUDP(ctx context.Context, from, to string, address netip.Addr, 
 	}
 	defer server.Close()
 	go echoDatagrams(server)
-	var client net.Conn
-	err = l.Do(from, func() error {
-		client, err = net.Dial("udp4", server.LocalAddr().String())
-		return err
-	})
+	client, err := l.DialUDP(from, server.LocalAddr().String())
 	if err != nil {
-		return fmt.Errorf("open a UDP socket on %s: %w", from, err)
+		return err
 	}
 	defer client.Close()
 	buf := make([]byte, 65536)

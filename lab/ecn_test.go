@@ -1,120 +1,164 @@
 package lab
 
 import (
+	"encoding/binary"
 	"fmt"
+	"net"
+	"net/netip"
 	"testing"
 	"time"
 
-	"ringway/packet"
-	"ringway/packet/packettest"
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+	"golang.org/x/sys/unix"
 )
 
-// expedited is a DSCP (EF, RFC 3246) in its place in the TOS byte.
-const expedited = 46 << 2
+// The codepoints of RFC 3168 section 5.
+const (
+	notECT = 0
+	ect1   = 1
+	ect0   = 2
+	ce     = 3
+)
 
-var codepoints = []uint8{packet.ECNNotECT, packet.ECNECT1, packet.ECNECT0, packet.ECNCE}
+var ecnNames = [4]string{"Not-ECT", "ECT(1)", "ECT(0)", "CE"}
 
-// TestECNEncap has a pod send each ECN codepoint: the outer header has the same
-// one (RFC 6040 4.1, normal mode) and the inner header is as it was, in each way
-// of treating the DSCP (RFC 2983).
-func TestECNEncap(t *testing.T) {
+const dropped = -1
+
+// decapECN is the table of RFC 6040 section 4.2: arriving inner, arriving outer
+// (both in the order of the codepoints), what leaves.
+var decapECN = [4][4]int{
+	notECT: {notECT, notECT, notECT, dropped},
+	ect1:   {ect1, ect1, ect1, ce},
+	ect0:   {ect0, ect1, ect0, ce},
+	ce:     {ce, ce, ce, ce},
+}
+
+// TestECNIntoTheTunnel: normal mode of RFC 6040 section 4.1, the outer header
+// gets the codepoint of the inner one, towards Ringway and towards Linux.
+func TestECNIntoTheTunnel(t *testing.T) {
 	l := agentLab(t, Options{})
-	warmUp(t, l, "pod1", "pod2")
-	wire := capture(t, l, "lan", "node1")
-	pod := newInjector(t, l, "pod1", "eth0")
-	mac := macOf(t, l, "pod1", "eth0")
-	port := uint16(1000)
-	for _, inherit := range []bool{false, true} {
-		updateTables(t, l, "node1", func(tables map[string]any) {
-			tables["vxlan"].(map[string]any)["inheritDscp"] = inherit
+	for _, to := range []string{"pod2", "pod3"} {
+		wire, err := l.Capture("lan", "node1")
+		must(t, err)
+		inside, err := l.Capture(to, "eth0")
+		must(t, err)
+		p, err := l.NewPinger("pod1")
+		must(t, err)
+		for ecn := range 4 {
+			_, err := p.Send(Probe{To: l.Address(to), TOS: byte(ecn)})
+			must(t, err)
+			request := func(w WirePacket) bool {
+				in := w.Payload()
+				return in != nil && in.ICMPType == icmpEchoRequest && in.Source == l.Address("pod1") && int(in.TOS) == ecn
+			}
+			w, err := wire.Wait(time.Second, request)
+			if err != nil {
+				t.Errorf("%s to %s: %v", ecnNames[ecn], to, err)
+			} else if w.Inner == nil || int(w.Outer.TOS) != ecn {
+				t.Errorf("%s to %s: on the wire %s, outer TOS %#x", ecnNames[ecn], to, w, w.Outer.TOS)
+			}
+			if _, err := inside.Wait(time.Second, request); err != nil {
+				t.Errorf("%s in %s: %v", ecnNames[ecn], to, err)
+			}
+		}
+		for _, c := range []*Capture{wire, inside} {
+			_, err := c.Stop()
+			must(t, err)
+		}
+		must(t, p.Close())
+	}
+}
+
+// TestECNOutOfTheTunnel sends all 16 pairs of inner and outer codepoint to a
+// Ringway node and to the Linux node, whose kernel is the second opinion.
+func TestECNOutOfTheTunnel(t *testing.T) {
+	l := agentLab(t, Options{})
+	for _, c := range []struct{ sender, senderPod, receiver, pod string }{
+		{"node3", "pod3", "node1", "pod1"}, // Linux to Ringway: the node under test decapsulates
+		{"node1", "pod1", "node3", "pod3"},
+	} {
+		t.Run(c.receiver, func(t *testing.T) {
+			inside, err := l.Capture(c.pod, "eth0")
+			must(t, err)
+			receiver, _ := nodeByName(c.receiver)
+			var sent []uint16
+			for inner := range 4 {
+				for outer := range 4 {
+					port := uint16(20000 + 4*inner + outer)
+					sent = append(sent, port)
+					frame := innerFrame(t, receiver.vtepMAC(), l.Address(c.senderPod), l.Address(c.pod), byte(inner), port)
+					must(t, l.sendTunnel(c.sender, l.Address(c.receiver), byte(outer), frame))
+				}
+			}
+			// One more, that must arrive, comes last: what has not come then, will not.
+			const last = 30000
+			must(t, l.sendTunnel(c.sender, l.Address(c.receiver), 0,
+				innerFrame(t, receiver.vtepMAC(), l.Address(c.senderPod), l.Address(c.pod), 0, last)))
+			_, err = inside.Wait(2*time.Second, func(w WirePacket) bool { return w.Outer != nil && w.Outer.SourcePort == last })
+			must(t, err)
+			packets, err := inside.Stop()
+			must(t, err)
+			for _, port := range sent {
+				checkECN(t, packets, port)
+			}
 		})
-		for _, ecn := range codepoints {
-			port++
-			inner, outer := expedited|ecn, ecn
-			if inherit {
-				outer = inner
-			}
-			pod.send(
-				packettest.Eth{Dst: gatewayMAC, Src: mac},
-				packettest.IPv4{Src: addr(l, "pod1"), Dst: addr(l, "pod2"), Proto: packet.ProtoUDP, TOS: inner},
-				packettest.UDP{Src: port, Dst: 9}, packettest.Bytes(50))
-			w, err := wire.Wait(2*time.Second, func(w WirePacket) bool { return w.Inner != nil && w.Inner.SourcePort == port })
-			if err != nil {
-				t.Fatalf("inner ECN %d, DSCP inherited %t: %v", ecn, inherit, err)
-			}
-			packettest.Verify(t, w.Frame, packettest.TOS(outer), packettest.Tunnelled(VNI, packettest.TOS(inner),
-				packettest.TTL(63), packettest.Ports(port, 9), packettest.Data(packettest.Bytes(50))))
-		}
 	}
 }
 
-// ecnAfter is the inner codepoint that leaves a tunnel, by the inner and the
-// outer one that came (RFC 6040 4.2, figure 4).
-var ecnAfter = map[uint8]map[uint8]uint8{
-	packet.ECNNotECT: {packet.ECNNotECT: packet.ECNNotECT, packet.ECNECT1: packet.ECNNotECT, packet.ECNECT0: packet.ECNNotECT},
-	packet.ECNECT0:   {packet.ECNNotECT: packet.ECNECT0, packet.ECNECT0: packet.ECNECT0, packet.ECNECT1: packet.ECNECT1, packet.ECNCE: packet.ECNCE},
-	packet.ECNECT1:   {packet.ECNNotECT: packet.ECNECT1, packet.ECNECT0: packet.ECNECT1, packet.ECNECT1: packet.ECNECT1, packet.ECNCE: packet.ECNCE},
-	packet.ECNCE:     {packet.ECNNotECT: packet.ECNCE, packet.ECNECT0: packet.ECNCE, packet.ECNECT1: packet.ECNCE, packet.ECNCE: packet.ECNCE},
-}
-
-// TestECNDecap has node3 send each pair of codepoints to pod1, which receives
-// what RFC 6040 4.2 says, with a right header checksum, or nothing.
-func TestECNDecap(t *testing.T) {
-	l := agentLab(t, Options{})
-	warmUp(t, l, "pod3", "pod1")
-	pod := capture(t, l, "pod1", "eth0")
-	send := tunnelFromNode3(t, l)
-	before := dropsOf(t, l, "node1", packet.VXLANECN)
-	for _, inner := range codepoints {
-		for _, outer := range codepoints {
-			port := 2000 + uint16(inner)*4 + uint16(outer)
-			send(outer, expedited|inner, port)
-			want, passes := ecnAfter[inner][outer]
-			if !passes {
-				waitDrops(t, l, "node1", packet.VXLANECN, before+1)
-				continue
-			}
-			w, err := pod.Wait(2*time.Second, func(w WirePacket) bool { return isTo(w, port) })
-			if err != nil {
-				t.Errorf("inner %d, outer %d: %v", inner, outer, err)
-				continue
-			}
-			t.Run(fmt.Sprintf("inner %d outer %d", inner, outer), func(t *testing.T) {
-				packettest.Verify(t, w.Frame, packettest.TOS(expedited|want), packettest.TTL(63),
-					packettest.Ports(port, 9), packettest.Data(packettest.Bytes(50)))
-			})
-		}
-	}
-	for _, w := range pod.Packets() {
-		if isTo(w, 2000+uint16(packet.ECNCE)) {
-			t.Error("CE over Not-ECT was delivered")
-		}
-	}
-	waitDrops(t, l, "node1", packet.VXLANECN, before+1)
-}
-
-func isTo(w WirePacket, sourcePort uint16) bool {
-	return w.Outer != nil && w.Outer.DestinationPort == 9 && w.Outer.SourcePort == sourcePort
-}
-
-// addr is a host's address as the dataplane holds it.
-func addr(l *Lab, host string) uint32 { return packettest.Addr(l.Address(host).String()) }
-
-// tunnelFromNode3 sends datagrams of pod3 to pod1 in a tunnel, as node3 does,
-// with any TOS in the outer and the inner header.
-func tunnelFromNode3(t *testing.T, l *Lab) func(outerTOS, innerTOS uint8, sourcePort uint16) {
+func checkECN(t *testing.T, packets []WirePacket, port uint16) {
 	t.Helper()
-	node := newInjector(t, l, "node3", "eth0")
-	here, there := macOf(t, l, "node3", "eth0"), macOf(t, l, "node1", "eth0")
-	return func(outerTOS, innerTOS uint8, sourcePort uint16) {
-		t.Helper()
-		node.send(
-			packettest.Eth{Dst: there, Src: here},
-			packettest.IPv4{Src: addr(l, "node3"), Dst: addr(l, "node1"), Proto: packet.ProtoUDP, TOS: outerTOS},
-			packettest.UDP{Src: 50000, Dst: VXLANPort, Checksum: packettest.None},
-			packettest.VXLAN{VNI: VNI},
-			packettest.Eth{Dst: vtepOf(t, "node1"), Src: vtepOf(t, "node3")},
-			packettest.IPv4{Src: addr(l, "pod3"), Dst: addr(l, "pod1"), Proto: packet.ProtoUDP, TOS: innerTOS},
-			packettest.UDP{Src: sourcePort, Dst: 9}, packettest.Bytes(50))
+	inner, outer := int(port-20000)/4, int(port-20000)%4
+	got := dropped
+	for _, w := range packets {
+		if w.Outer == nil || w.Outer.SourcePort != port || w.Outer.Protocol != unix.IPPROTO_UDP {
+			continue
+		}
+		got = int(w.Outer.TOS & 3)
+		if sum := internetChecksum(w.Frame[14:34]); sum != 0 {
+			t.Errorf("inner %s, outer %s: the header checksum is wrong by %#x", ecnNames[inner], ecnNames[outer], sum)
+		}
 	}
+	if want := decapECN[inner][outer]; got != want {
+		t.Errorf("inner %s, outer %s: got %d, want %d", ecnNames[inner], ecnNames[outer], got, want)
+	}
+}
+
+// innerFrame is a UDP datagram in Ethernet, to the discard port.
+func innerFrame(t *testing.T, to net.HardwareAddr, source, destination netip.Addr, tos byte, port uint16) []byte {
+	t.Helper()
+	ip := &layers.IPv4{
+		Version: 4, TTL: 64, TOS: tos, Protocol: layers.IPProtocolUDP,
+		SrcIP: source.AsSlice(), DstIP: destination.AsSlice(),
+	}
+	udp := &layers.UDP{SrcPort: layers.UDPPort(port), DstPort: 9}
+	must(t, udp.SetNetworkLayerForChecksum(ip))
+	b := gopacket.NewSerializeBuffer()
+	must(t, gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true},
+		&layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 9}, DstMAC: to, EthernetType: layers.EthernetTypeIPv4},
+		ip, udp, gopacket.Payload("ecn")))
+	return b.Bytes()
+}
+
+// sendTunnel sends a frame in VXLAN from a host's own address, with the given
+// TOS in the outer header.
+func (l *Lab) sendTunnel(from string, to netip.Addr, tos byte, frame []byte) error {
+	conn, err := l.DialUDP(from, netip.AddrPortFrom(to, VXLANPort).String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.UDPConn).SyscallConn()
+	if err != nil {
+		return err
+	}
+	var serr error
+	err = raw.Control(func(fd uintptr) { serr = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_TOS, int(tos)) })
+	if err != nil || serr != nil {
+		return fmt.Errorf("set the TOS: %w %w", err, serr)
+	}
+	header := binary.BigEndian.AppendUint32(nil, 0x08<<24)
+	header = binary.BigEndian.AppendUint32(header, VNI<<8)
+	_, err = conn.Write(append(header, frame...))
+	return err
 }

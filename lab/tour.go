@@ -399,7 +399,7 @@ func (t *tour) restart() error {
 	err = t.killAndStart("node1")
 	time.Sleep(100 * time.Millisecond)
 	r := w.Stop()
-	t.note("saw      TCP from ext to node1 itself: %d echoes, longest stall %s", r.Echoes, r.Stall.Round(time.Millisecond))
+	t.note("saw      TCP from ext to node1 itself: %d echoes, longest stall %s", r.Echoes, r.Stall.Round(10*time.Microsecond))
 	return errors.Join(err, r.Err)
 }
 
