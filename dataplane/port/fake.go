@@ -28,6 +28,7 @@ type Fake struct {
 	wire  [][]byte // injected, not yet received
 	sent  [][]byte
 	stuck bool
+	lost  int // kicks that will come to nothing
 }
 
 // rxOffset is where the kernel puts a received frame in its chunk.
@@ -72,6 +73,14 @@ func (f *Fake) Block(on bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.stuck = on
+}
+
+// LoseKicks makes the next n kicks come to nothing, as when the kernel is out of
+// memory: the frames stay on the TX ring.
+func (f *Fake) LoseKicks(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lost = n
 }
 
 // Receive implements Queue. Frames beyond the fill ring are dropped, as the
@@ -119,7 +128,8 @@ func (f *Fake) Kick() {
 		return
 	}
 	f.stats.Kicks++
-	if f.stuck {
+	if f.stuck || f.lost > 0 {
+		f.lost = max(f.lost-1, 0)
 		f.stats.BackPressure++
 		return
 	}
@@ -144,7 +154,7 @@ func (f *Fake) Reclaim() int {
 
 // Refill implements Queue.
 func (f *Fake) Refill() {
-	for len(f.fill) < f.depth {
+	for len(f.fill) < f.depth && f.state != Gone {
 		base, ok := f.pool.Get()
 		if !ok {
 			return
@@ -166,7 +176,11 @@ func (f *Fake) Unsent() int { return len(f.tx) }
 func (f *Fake) State() State { return f.state }
 
 // SetState implements Queue.
-func (f *Fake) SetState(s State) { f.state = s }
+func (f *Fake) SetState(s State) {
+	if f.state != Gone {
+		f.state = s
+	}
+}
 
 // Account implements Queue.
 func (f *Fake) Account() Account {
@@ -178,6 +192,9 @@ func (f *Fake) Stats() Stats { return f.stats }
 
 // Close implements Queue.
 func (f *Fake) Close() error {
+	if f.event < 0 {
+		return nil
+	}
 	f.Reclaim()
 	for _, d := range f.tx {
 		f.pool.Put(d.Addr)
@@ -185,6 +202,8 @@ func (f *Fake) Close() error {
 	for _, a := range f.fill {
 		f.pool.Put(a)
 	}
-	f.tx, f.fill = nil, nil
-	return unix.Close(f.event)
+	f.tx, f.fill, f.state = nil, nil, Gone
+	event := f.event
+	f.event = -1
+	return unix.Close(event)
 }
