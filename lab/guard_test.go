@@ -57,7 +57,8 @@ func TestPodsCannotSpeakToATunnelPort(t *testing.T) {
 }
 
 // TestSpoofingPodIsDropped has a pod send from addresses that are not its own,
-// to another pod, to its own node and out of the cluster.
+// to another pod, to its own node and out of the cluster. Where the source is
+// the destination, that is what it is dropped for.
 func TestSpoofingPodIsDropped(t *testing.T) {
 	l := agentLab(t, Options{})
 	warmUp(t, l, "pod1", "pod2", "ext")
@@ -70,24 +71,32 @@ func TestSpoofingPodIsDropped(t *testing.T) {
 			packettest.UDP{Src: port, Dst: 9}, packettest.Bytes(50))
 	}
 	const spoofed, honest = 4000, 4001
-	before := dropsOf(t, l, "node1", packet.SpoofedSource)
-	var count uint64
+	want := map[packet.Reason]uint64{}
+	for _, r := range []packet.Reason{packet.SpoofedSource, packet.MartianSource} {
+		want[r] = dropsOf(t, l, "node1", r)
+	}
 	for _, source := range []string{"10.200.0.4", "10.200.1.4", "10.200.2.5", "192.168.0.100", "192.168.0.101", "198.51.100.10", "203.0.113.7"} {
 		for _, to := range []string{"pod2", "node1", "ext"} {
 			send(packettest.Addr(source), to, spoofed)
-			count++
+			if source == l.Address(to).String() {
+				want[packet.MartianSource]++
+			} else {
+				want[packet.SpoofedSource]++
+			}
 		}
 	}
 	// The MAC does not matter: the port does.
 	pod.send(packettest.Eth{Dst: gatewayMAC, Src: packet.MAC{2, 0x52, 0x57, 0, 0, 9}},
 		packettest.IPv4{Src: packettest.Addr("10.200.0.4"), Dst: hostOrder(l, "pod2"), Proto: packet.ProtoUDP},
 		packettest.UDP{Src: spoofed, Dst: 9})
-	count++
+	want[packet.SpoofedSource]++
 	send(hostOrder(l, "pod1"), "pod2", honest)
 	if _, err := wire.Wait(2*time.Second, func(w WirePacket) bool { return w.Inner != nil && w.Inner.SourcePort == honest }); err != nil {
 		t.Errorf("from pod1's own address: %v", err)
 	}
-	waitDrops(t, l, "node1", packet.SpoofedSource, before+count)
+	for reason, n := range want {
+		waitDrops(t, l, "node1", reason, n)
+	}
 	for _, w := range wire.Packets() {
 		if w.Payload() != nil && w.Payload().SourcePort == spoofed {
 			t.Errorf("left node1: %+v", w.Payload())
