@@ -127,8 +127,9 @@ func (s *Socket) setUp(o Options) error {
 	if s.info.ZeroCopy {
 		// The driver sends on its own time: one wake-up is all there is to do.
 		s.maxKicks, s.info.TXBudget = 1, 0
+		s.probe, err = newProbe()
 	}
-	return nil
+	return err
 }
 
 func (s *Socket) makeRings(o Options) error {
@@ -204,7 +205,7 @@ func (s *Socket) share(o Options, other *Socket) error {
 	if o.ZeroCopy == "never" && other.info.ZeroCopy {
 		return errors.New("the UMEM is bound in zero-copy mode: a queue in copy mode needs one of its own")
 	}
-	err := s.bindWaiting(&unix.SockaddrXDP{
+	err := bindWaiting(s.fd, &unix.SockaddrXDP{
 		Flags: unix.XDP_SHARED_UMEM, Ifindex: uint32(o.Ifindex), QueueID: uint32(o.Queue), SharedUmemFD: uint32(other.fd),
 	})
 	if other.info.ZeroCopy && errors.Is(err, unix.EOPNOTSUPP) {
@@ -217,7 +218,7 @@ func (s *Socket) bindFirst(o Options) error {
 	addr := unix.SockaddrXDP{Ifindex: uint32(o.Ifindex), QueueID: uint32(o.Queue)}
 	if o.ZeroCopy != "never" {
 		addr.Flags = unix.XDP_USE_NEED_WAKEUP | unix.XDP_ZEROCOPY
-		err := s.bindWaiting(&addr)
+		err := bindWaiting(s.fd, &addr)
 		if err == nil {
 			return nil
 		}
@@ -226,41 +227,5 @@ func (s *Socket) bindFirst(o Options) error {
 		}
 	}
 	addr.Flags = unix.XDP_USE_NEED_WAKEUP | unix.XDP_COPY
-	return s.bindWaiting(&addr)
-}
-
-// bindWaiting retries while the queue is busy: the kernel lets go of a closed
-// socket's queue from a work queue (xp_release_deferred), after close(2) has
-// returned.
-func (s *Socket) bindWaiting(addr *unix.SockaddrXDP) error {
-	deadline := time.Now().Add(busyFor)
-	for {
-		err := unix.Bind(s.fd, addr)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EBUSY) || time.Now().After(deadline) {
-			return fmt.Errorf("bind: %w", err)
-		}
-		time.Sleep(busyPause)
-	}
-}
-
-// Close unbinds the queue; all frames that the kernel held for it are in the
-// pool afterwards. The rings are unmapped first, for each mapping keeps the
-// socket, and so the queue, alive. When close(2) returns the kernel neither
-// writes received frames (xsk_release ends with synchronize_net) nor, in copy
-// mode, reads sent ones: they were copied within our own sendto.
-func (s *Socket) Close() error {
-	if s.fd < 0 {
-		return nil
-	}
-	err := errors.Join(s.fill.unmap(), s.completion.unmap(), s.rx.unmap(), s.tx.unmap(), unix.Close(s.fd))
-	s.fill, s.completion = deadRing[uint64](), deadRing[uint64]()
-	s.rx, s.tx = deadRing[port.Desc](), deadRing[port.Desc]()
-	s.rxHeld, s.txHeld = 0, 0
-	s.fd = -1
-	s.state = port.Gone
-	s.umem.retire(s)
-	return err
+	return bindWaiting(s.fd, &addr)
 }

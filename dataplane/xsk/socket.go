@@ -31,6 +31,7 @@ type Socket struct {
 	info      port.Info
 	ifindex   int
 	queue     int
+	probe     *probe // in zero-copy mode, for Close
 
 	stats  port.Stats
 	kernel unix.XDPStatistics

@@ -1,7 +1,7 @@
 // Package xsk drives AF_XDP sockets by rings of its own: any number of devices
 // share one UMEM, so that a frame goes from one to another without a copy.
-// setup.go makes and binds sockets; socket.go and ring.go do the packet work;
-// all unsafe code is in ring_unsafe.go.
+// setup.go makes and binds sockets, close.go takes them down; socket.go and
+// ring.go do the packet work; all unsafe code is in ring_unsafe.go.
 package xsk
 
 import (
