@@ -56,7 +56,7 @@ func showStatus(w io.Writer, s *pb.Status, now time.Time, wide bool) error {
 		line("Ringway:", "%d problem(s)", len(s.GetReasons()))
 	}
 	for _, reason := range s.GetReasons() {
-		line("", "- %s", reason)
+		line("", "- %s", strings.ReplaceAll(reason, "\n", "\n"+strings.Repeat(" ", 14)))
 	}
 	line("Node:", "%s, up %s", s.GetNode(), age(s.GetStarted(), now))
 	showTables(line, s.GetTables(), now)
@@ -74,18 +74,15 @@ func showStatus(w io.Writer, s *pb.Status, now time.Time, wide bool) error {
 	return writePorts(w, "  ", s.GetPorts(), wide)
 }
 
+// showTables leaves it to the reasons to say why a set was refused.
 func showTables(line func(label, format string, args ...any), t *pb.TablesStatus, now time.Time) {
 	if t.GetApplied() == nil {
 		line("Tables:", "none applied yet")
 	} else {
 		line("Tables:", "version %d from %s, applied %s ago", t.GetVersion(), t.GetSource(), age(t.GetApplied(), now))
 	}
-	if t.GetError() == "" {
-		return
-	}
-	line("", "the last set offered was refused:")
-	for problem := range strings.SplitSeq(t.GetError(), "\n") {
-		line("", "- %s", problem)
+	if t.GetError() != "" {
+		line("", "the set that was offered last is refused")
 	}
 }
 

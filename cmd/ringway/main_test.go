@@ -1,0 +1,258 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"ringway/control"
+	"ringway/dataplane"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	goleak.VerifyTestMain(m)
+}
+
+// golden compares got with a file of testdata.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (-update writes it anew); got:\n%s\nwant:\n%s", path, got, want)
+	}
+}
+
+// node is an engine that shows one made-up node.
+type node struct {
+	mu      sync.Mutex
+	reasons []string
+	added   []dataplane.EndpointRequest
+	deleted []string
+	asked   dataplane.CaptureRequest
+	packets []dataplane.CapturedPacket
+}
+
+var started = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+func (n *node) Apply(dataplane.Tables, string) error { return nil }
+func (n *node) Refused(string, error)                {}
+
+func (n *node) Status() dataplane.Status {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := dataplane.Status{
+		Node: "node1", Started: started, TablesVersion: 12, TablesApplied: started.Add(time.Minute), TablesSource: "file:/etc/ringway/tables.yaml",
+		Routing: dataplane.RoutingHybrid, VXLAN: dataplane.VXLAN{VNI: 1, Port: 8472, StrictFlags: true},
+		Generation: 4, Routes: 17, Endpoints: 2, MaxEndpoints: 256, MemoryBytes: 12_900_000, Reasons: n.reasons,
+		Workers: []dataplane.WorkerStatus{
+			{ID: 0, Scheduler: "other", Idle: "adaptive", Batches: 30, Received: 1000, Originated: 3, Forwarded: 900, ToHost: 60, Dropped: 43, HandedOver: 5, Sleeps: 9, Frames: dataplane.FrameStatus{Total: 4096, Free: 1024, Fill: 3000, RX: 1, TX: 2, Completion: 3, Held: 66}},
+			{ID: 1, CPUs: []int{2, 3}, Scheduler: "fifo", Idle: "busy", Frames: dataplane.FrameStatus{Total: 4096, Free: 4096}},
+		},
+		Ports: []dataplane.PortStatus{
+			{Name: "eth0", Kind: "uplink", Device: "eth0", Ifindex: 2, Driver: "xsk", XDPMode: "native", ZeroCopy: true, State: "up", MTU: 1500, Counters: map[string]uint64{"tx": 7, "rx": 1000}},
+			{Name: "eth0", Kind: "uplink", Device: "eth0", Ifindex: 2, Queue: 1, Worker: 1, Driver: "xsk", XDPMode: "native", ZeroCopy: true, State: "up", MTU: 1500},
+			{Name: "trunk0", Kind: "trunk", Device: "rwt0", Ifindex: 9, Driver: "xsk", XDPMode: "native", State: "down", MTU: 1450},
+		},
+	}
+	if len(n.reasons) > 0 {
+		s.TablesError = "file:/etc/ringway/tables.yaml: routing: missing: write overlay, direct or hybrid\nnodes: the set is empty: list the cluster's nodes, \"node1\" among them"
+	}
+	return s
+}
+
+func (n *node) Nodes() []dataplane.NodeStatus {
+	return []dataplane.NodeStatus{
+		{Node: dataplane.Node{Name: "node1", Address: netip.MustParseAddr("192.168.0.100"), NodeCIDRs: []netip.Prefix{netip.MustParsePrefix("10.200.0.0/24"), netip.MustParsePrefix("10.201.0.0/24")}}, Local: true, Mode: "local"},
+		{Node: dataplane.Node{Name: "node4", Address: netip.MustParseAddr("192.168.1.103"), NodeCIDRs: []netip.Prefix{netip.MustParsePrefix("10.200.3.0/24")}, VTEPMAC: [6]byte{2, 0x52, 0xc0, 0xa8, 1, 0x67}}, Mode: "overlay", PathMTU: 1400, PathMTUExpires: started.Add(time.Hour)},
+	}
+}
+
+func (n *node) Routes(yield func(dataplane.RouteStatus) bool) {
+	for _, r := range []dataplane.RouteStatus{
+		{Prefix: netip.MustParsePrefix("10.200.0.3/32"), Kind: "endpoint", Port: "pod1", MTU: 1450, Source: "endpoint"},
+		{Prefix: netip.MustParsePrefix("10.200.3.0/24"), Kind: "overlay", Via: netip.MustParseAddr("192.168.1.103"), Port: "eth0", MTU: 1450, Source: "tables", Node: "node4"},
+		{Prefix: netip.MustParsePrefix("10.66.0.0/16"), Kind: "blackhole", Source: "kernel"},
+	} {
+		if !yield(r) {
+			return
+		}
+	}
+}
+
+func (n *node) Neighbours() []dataplane.NeighbourStatus {
+	return []dataplane.NeighbourStatus{
+		{Address: netip.MustParseAddr("192.168.0.1"), MAC: "02:00:00:00:00:01", Port: "eth0", State: "reachable"},
+		{Address: netip.MustParseAddr("192.168.0.101"), Port: "eth0", State: "failed"},
+	}
+}
+
+func (n *node) Endpoints() []dataplane.EndpointStatus {
+	return []dataplane.EndpointStatus{
+		{Name: "pod1", Address: netip.MustParseAddr("10.200.0.3"), MAC: "02:52:57:00:00:01", Netns: "/run/netns/pod1", Ifname: "eth0", Device: "rwe1", Ifindex: 12, Slot: 1, Labels: map[string]string{"tier": "front", "app": "web"}, State: "up", RXPackets: 10, RXBytes: 980, TXPackets: 11, TXBytes: 1078},
+		{Name: "default/pod2", Address: netip.MustParseAddr("10.200.0.4"), MAC: "02:52:57:00:00:02", Netns: "/run/netns/pod2", Ifname: "eth0", Device: "rwe2", Ifindex: 14, Slot: 2, Worker: 1, State: "down"},
+	}
+}
+
+func (n *node) Drops() []dataplane.DropStatus {
+	return []dataplane.DropStatus{
+		{Reason: "no-route", Sentence: "no route to the destination", Packets: 40},
+		{Reason: "too-short", Sentence: "the frame ends before its headers do"},
+		{Reason: "ttl-exceeded", Sentence: "the TTL ran out here", Benign: true, Packets: 3},
+	}
+}
+
+func (n *node) AddEndpoint(_ context.Context, r dataplane.EndpointRequest) (dataplane.EndpointStatus, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.added = append(n.added, r)
+	return dataplane.EndpointStatus{Name: r.Name, Address: netip.MustParseAddr("10.200.0.9"), Netns: r.Netns, Ifname: r.Ifname, State: "up"}, nil
+}
+
+func (n *node) DeleteEndpoint(_ context.Context, name string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.deleted = append(n.deleted, name)
+	return nil
+}
+
+func (n *node) Capture(ctx context.Context, r dataplane.CaptureRequest, sink func(dataplane.CapturedPacket) error) error {
+	n.mu.Lock()
+	n.asked = r
+	n.mu.Unlock()
+	for _, p := range n.packets {
+		if err := sink(p); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// serve answers for n until the test ends, where RINGWAY_SOCKET leads to.
+func serve(t *testing.T, n *node) (socket string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "rw") // the test's own directory may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	socket = filepath.Join(dir, "agent.sock")
+	l, err := control.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() {
+		done <- control.Serve(ctx, control.Options{Listener: l, Engine: n, Node: "node1", Log: slog.New(slog.DiscardHandler)})
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if _, err := os.Lstat(socket); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the socket did not come")
+		}
+	}
+	t.Setenv("RINGWAY_SOCKET", socket)
+	return socket
+}
+
+// ringway runs the program.
+func ringway(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+// TestErrors: one line that names what is wrong and the remedy, exit code 2 for
+// wrong usage and 1 for a failure.
+func TestErrors(t *testing.T) {
+	t.Setenv("RINGWAY_SOCKET", "/nonexistent/agent.sock")
+	dir := t.TempDir()
+	config := filepath.Join(dir, "agent.yaml")
+	if err := os.WriteFile(config, []byte("workers: 0\nidle: never\nnode: node1\nuplinks: [{device: eth0}]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const noAgent = "ringway: no agent answers on /nonexistent/agent.sock: is it running?\n"
+	cases := []struct {
+		args   string
+		code   int
+		stderr string
+	}{
+		{"status", 1, noAgent},
+		{"get routes", 1, noAgent},
+		{"endpoint add p --netns x", 1, noAgent},
+		{"endpoint del p", 1, noAgent},
+		{"capture", 1, noAgent},
+		{"status --socket /nonexistent/2", 1, "ringway: no agent answers on /nonexistent/2: is it running?\n"},
+		{"status --node nobody --prefix none-", 1, "ringway: the lab none- has no host \"nobody\": see ringway lab status --prefix none-\n"},
+		{"agent -c " + config, 1, "ringway: " + config + ": workers: 0 is out of range: choose 1 to 64 (and 1 more)\n"},
+		{"agent -c /nonexistent/agent.yaml", 1, "ringway: read the configuration: open /nonexistent/agent.yaml: no such file or directory\n"},
+
+		{"frobnicate", 2, "ringway: unknown command \"frobnicate\" for \"ringway\"\n"},
+		{"status --frob", 2, "ringway: unknown flag: --frob\n"},
+		{"status now", 2, "ringway: unknown command \"now\" for \"ringway status\"\n"},
+		{"status -o xml", 2, "ringway: -o xml is not known: write json, yaml or wide\n"},
+		{"status --node ../x", 2, "ringway: --node \"../x\" is no name of a directory under /run/ringway/lab: see ringway lab status\n"},
+		{"status --node a --socket b", 2, "ringway: --socket and --node name two agents: leave one out\n"},
+		{"get", 2, "ringway: accepts 1 arg(s), received 0\n"},
+		{"get flows", 2, "ringway: get \"flows\" is not known: write one of nodes, routes, neighbors, endpoints, ports, drops\n"},
+		{"endpoint", 2, "ringway: endpoint needs add or del: see ringway endpoint -h\n"},
+		{"endpoint add p", 2, "ringway: --netns is missing: give a path, or a name under /run/netns\n"},
+		{"endpoint add p --netns x --label app", 2, "ringway: --label \"app\" is not k=v: write it as in app=web\n"},
+		{"capture -c -1", 2, "ringway: -c -1 is negative: leave it out for no end\n"},
+	}
+	for _, c := range cases {
+		t.Run(c.args, func(t *testing.T) {
+			code, stdout, stderr := ringway(t, strings.Fields(c.args)...)
+			if code != c.code || stderr != c.stderr || stdout != "" {
+				t.Errorf("exit code %d, %q and %q\nwant %d and %q", code, stderr, stdout, c.code, c.stderr)
+			}
+		})
+	}
+}
+
+func TestPrintConfig(t *testing.T) {
+	code, stdout, stderr := ringway(t, "agent", "--print-config")
+	if code != 0 || stderr != "" {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+	golden(t, "agent.yaml", stdout)
+}
