@@ -23,7 +23,11 @@ func load(t testing.TB, traffic chain.Traffic) *gen.Generator {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { g.Close() })
+	t.Cleanup(func() {
+		if err := g.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return g
 }
 
