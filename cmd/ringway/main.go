@@ -85,7 +85,10 @@ func oneLine(err error) string {
 	if more && errors.As(err, &ps) {
 		return fmt.Sprintf("%s (and %d more)", first, len(ps)-1)
 	}
-	return strings.TrimSpace(first + " " + strings.ReplaceAll(rest, "\n", " "))
+	if more {
+		return first + "; " + strings.ReplaceAll(rest, "\n", "; ")
+	}
+	return first
 }
 
 // newRootCommand has all commands. started turns true when one of them has its

@@ -3,7 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -246,6 +248,18 @@ func TestErrors(t *testing.T) {
 				t.Errorf("exit code %d, %q and %q\nwant %d and %q", code, stderr, stdout, c.code, c.stderr)
 			}
 		})
+	}
+}
+
+func TestOneLine(t *testing.T) {
+	for want, err := range map[string]error{
+		"one":                     errors.New("one"),
+		"one; two; three":         errors.Join(errors.New("one"), errors.New("two"), errors.New("three")),
+		"f: a: b: c (and 1 more)": fmt.Errorf("f: %w", control.Problems{{Field: "a", Reason: "b", Remedy: "c"}, {Field: "d"}}),
+	} {
+		if got := oneLine(err); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 

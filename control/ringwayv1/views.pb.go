@@ -638,14 +638,14 @@ func (x *Port) GetCounters() map[string]uint64 {
 type Route struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Prefix string                 `protobuf:"bytes,1,opt,name=prefix,proto3" json:"prefix,omitempty"`
-	// "endpoint", "host", "overlay", "direct", "local-cidr", "unreachable",
-	// "prohibit" or "blackhole".
+	// "endpoint", "host", "overlay", "direct", "on-link", "local-cidr",
+	// "unreachable", "prohibit" or "blackhole".
 	Kind string `protobuf:"bytes,2,opt,name=kind,proto3" json:"kind,omitempty"`
 	// VTEP or gateway; empty: on-link, or none.
 	Via  string `protobuf:"bytes,3,opt,name=via,proto3" json:"via,omitempty"`
 	Port string `protobuf:"bytes,4,opt,name=port,proto3" json:"port,omitempty"`
 	Mtu  uint32 `protobuf:"varint,5,opt,name=mtu,proto3" json:"mtu,omitempty"`
-	// "endpoint", "tables", "kernel" or "neighbour".
+	// "endpoint", "host", "tables", "kernel" or "neighbour".
 	Source string `protobuf:"bytes,6,opt,name=source,proto3" json:"source,omitempty"`
 	// The node that it leads to, if it is one of the table set's.
 	Node          string `protobuf:"bytes,7,opt,name=node,proto3" json:"node,omitempty"`
