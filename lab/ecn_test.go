@@ -11,6 +11,8 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"golang.org/x/sys/unix"
+
+	"ringway/packet"
 )
 
 // The codepoints of RFC 3168 section 5.
@@ -24,6 +26,10 @@ const (
 var ecnNames = [4]string{"Not-ECT", "ECT(1)", "ECT(0)", "CE"}
 
 const dropped = -1
+
+// dscp is what the inner header has beside its codepoint: EF (RFC 3246), which
+// a tunnel does not change.
+const dscp = 46 << 2
 
 // decapECN is the table of RFC 6040 section 4.2: arriving inner, arriving outer
 // (both in the order of the codepoints), what leaves.
@@ -87,7 +93,7 @@ func TestECNOutOfTheTunnel(t *testing.T) {
 				for outer := range 4 {
 					port := uint16(20000 + 4*inner + outer)
 					sent = append(sent, port)
-					frame := innerFrame(t, receiver.vtepMAC(), l.Address(c.senderPod), l.Address(c.pod), byte(inner), port)
+					frame := innerFrame(t, receiver.vtepMAC(), l.Address(c.senderPod), l.Address(c.pod), dscp|byte(inner), port)
 					must(t, l.sendTunnel(c.sender, l.Address(c.receiver), byte(outer), frame))
 				}
 			}
@@ -99,6 +105,9 @@ func TestECNOutOfTheTunnel(t *testing.T) {
 			must(t, err)
 			packets, err := inside.Stop()
 			must(t, err)
+			if c.receiver == "node1" {
+				waitDrops(t, l, "node1", packet.VXLANECN, 1) // CE over Not-ECT
+			}
 			for _, port := range sent {
 				checkECN(t, packets, port)
 			}
@@ -115,6 +124,9 @@ func checkECN(t *testing.T, packets []WirePacket, port uint16) {
 			continue
 		}
 		got = int(w.Outer.TOS & 3)
+		if w.Outer.TOS&^3 != dscp {
+			t.Errorf("inner %s, outer %s: the TOS is %#x, want the DSCP of %#x", ecnNames[inner], ecnNames[outer], w.Outer.TOS, dscp)
+		}
 		if sum := internetChecksum(w.Frame[14:34]); sum != 0 {
 			t.Errorf("inner %s, outer %s: the header checksum is wrong by %#x", ecnNames[inner], ecnNames[outer], sum)
 		}

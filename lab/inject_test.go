@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"testing"
@@ -69,14 +68,8 @@ func newInjector(t *testing.T, l *Lab, host, device string) injector {
 
 func (in injector) send(layers ...packettest.Layer) {
 	in.t.Helper()
-	must(in.t, in.raw(packettest.Frame(layers...)))
-}
-
-func (in injector) raw(frame []byte) error {
-	if _, err := unix.Write(in.fd, frame); err != nil {
-		return fmt.Errorf("send a frame of %d bytes: %w", len(frame), err)
-	}
-	return nil
+	_, err := unix.Write(in.fd, packettest.Frame(layers...))
+	must(in.t, err)
 }
 
 // dropsOf reads how many packets a host's agent has dropped for a reason.
@@ -135,12 +128,4 @@ func warmUp(t *testing.T, l *Lab, from string, to ...string) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// updateTables edits the table set of a host and waits until it is in force.
-func updateTables(t *testing.T, l *Lab, host string, edit func(tables map[string]any)) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	must(t, l.Update(ctx, host, edit))
 }
