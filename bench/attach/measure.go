@@ -86,7 +86,7 @@ func (r *round) atRest(w *wire, k *worker) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	cpu, start = k.cpu(), time.Now()
 	for i := 0; time.Since(start) < idleFor; i++ {
 		to := &unix.SockaddrLinklayer{Ifindex: w.pods[i*7%len(w.pods)]}

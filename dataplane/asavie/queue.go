@@ -51,11 +51,11 @@ func (q *Queue) Receive(d []port.Desc) int {
 		base, _ := q.pool.Get() // there are want
 		n := copy(q.pool.Chunk(base)[rxOffset:], q.sock.GetFrame(got[i]))
 		d[i] = port.Desc{Addr: base + rxOffset, Len: uint32(n)}
-		got[i].Addr = q.pool.Base(got[i].Addr) // the chunks are of one size
 	}
 	q.rxHeld -= len(got)
-	// Back at once, or GetDescs would take them for free. There is room: the
-	// fill ring holds all frames for receiving.
+	// Back at once, or GetDescs would take them for free; as they are, since the
+	// kernel takes an address for its chunk. There is room: the fill ring holds
+	// all frames for receiving.
 	q.rxHeld += q.sock.Fill(got)
 	q.stats.Received += uint64(len(got))
 	return len(got)

@@ -81,12 +81,11 @@ func (p *probe) close() error {
 
 // await returns when the queue is free, or its device gone, and ends the probe.
 func (p *probe) await(ifindex, queue int) error {
-	defer p.close()
 	err := bindWaiting(p.fd, &unix.SockaddrXDP{Flags: unix.XDP_COPY, Ifindex: uint32(ifindex), QueueID: uint32(queue)})
 	if errors.Is(err, unix.EBUSY) {
-		return fmt.Errorf("the kernel has not let go of queue %d of interface %d: %w", queue, ifindex, err)
+		return errors.Join(fmt.Errorf("the kernel has not let go of queue %d of interface %d: %w", queue, ifindex, err), p.close())
 	}
-	return nil // bound, or refused for good: either way nobody has it
+	return p.close() // bound, or refused for good: either way nobody has it
 }
 
 // bindWaiting retries while the queue is busy.

@@ -109,7 +109,11 @@ func TestUMEMIsAMemfd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Munmap(again)
+	defer func() {
+		if err := unix.Munmap(again); err != nil {
+			t.Error(err)
+		}
+	}()
 	copy(u.Pool().Chunk(3*2048), "here")
 	if got := string(again[3*2048:][:4]); got != "here" {
 		t.Errorf("the other mapping has %q", got)
