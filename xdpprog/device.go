@@ -108,22 +108,18 @@ func (d device) lower() string {
 
 // holder says which XDP program is on the device, and how to take it away.
 func (d device) holder() string {
-	if id, ok := linkOf(d.index); ok {
+	if id, ok := linkOf(d); ok {
 		return fmt.Sprintf("XDP program %d is attached by BPF link %d: stop its owner, or `bpftool link detach id %d`", d.prog, id, id)
 	}
 	return fmt.Sprintf("XDP program %d is attached: remove it by `ip link set dev %s xdp off`", d.prog, d.name)
 }
 
-// linkOf finds the BPF link that holds an XDP program on a device.
-func linkOf(ifindex int) (link.ID, bool) {
+// linkOf finds the BPF link that holds the XDP program on a device.
+func linkOf(d device) (link.ID, bool) {
 	it := new(link.Iterator)
 	defer it.Close()
 	for it.Next() {
-		info, err := it.Link.Info()
-		if err != nil {
-			continue
-		}
-		if x := info.XDP(); x != nil && int(x.Ifindex) == ifindex {
+		if holds(it.Link, d) {
 			return it.ID, true
 		}
 	}
