@@ -79,10 +79,10 @@ func holds(l link.Link, dev device) bool {
 // explicit detach the kernel would do it some time after the last reference.
 func discard(l link.Link) error {
 	if err := l.Detach(); err != nil {
-		return fmt.Errorf("detach XDP link: %w", err)
+		return fmt.Errorf("detach link: %w", err)
 	}
 	if err := l.Unpin(); err != nil {
-		return fmt.Errorf("unpin XDP link: %w", err)
+		return fmt.Errorf("unpin link: %w", err)
 	}
 	return nil
 }

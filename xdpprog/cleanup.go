@@ -17,7 +17,9 @@ import (
 // Cleanup detaches every pinned link in pinDir and below and removes all pins and
 // directories. It goes on where something fails; the error names each thing that
 // is left. A pinDir that does not exist is clean; one that is the mount point of
-// its bpffs stays, empty.
+// its bpffs stays, empty. Where the kernel has no tcx, the programs at the far ends
+// of trunks have no pin and are found by their devices: call it in their network
+// namespace.
 func Cleanup(pinDir string) error {
 	mounted, err := onBPFFS(pinDir)
 	if err != nil {
@@ -26,7 +28,7 @@ func Cleanup(pinDir string) error {
 	if !mounted {
 		return nil
 	}
-	var errs error
+	errs := detachClassifiers(pinDir)
 	var dirs []string
 	walk := func(path string, d fs.DirEntry, err error) error {
 		switch {

@@ -9,8 +9,8 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-// count adds one to a counter of a per-CPU array. XDP programs of one CPU do
-// not interrupt each other, so no atomic is needed.
+// count adds one to a counter of a per-CPU array. All programs run in
+// soft interrupts, which do not interrupt each other on a CPU: no atomic is needed.
 static __always_inline void count(void *counters, __u32 which)
 {
 	__u64 *n = bpf_map_lookup_elem(counters, &which);

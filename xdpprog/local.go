@@ -31,6 +31,7 @@ const defaultSlots = 1024
 type LocalOptions struct {
 	PinDir   string // absolute, on a bpffs: see [MountBPFFS]
 	MaxSlots int    // slots range below it; 0: 1024. A slot costs about 100 bytes
+	Workers  int    // trunks of workers from this on are taken away; 0: none is
 }
 
 // Local is what the pods of a node share: the programs of endpoints and trunks
@@ -47,15 +48,14 @@ type localObjects struct {
 	Far       *ebpf.Program
 	Endpoints *ebpf.Map
 	Trunks    *ebpf.Map
-	Peer      *ebpf.Program
 	Slots     *ebpf.Map
-	Peers     *ebpf.Map
 	Counters  *ebpf.Map
 }
 
 // OpenLocal loads the programs and takes over the pinned maps of an earlier
-// process. Endpoints whose device is gone are forgotten. What is attached goes on
-// with the programs it has until it is attached again.
+// process. Endpoints whose device is gone are forgotten, and so are the trunks of
+// workers that there are no more. What else is attached goes on with the programs
+// it has until it is attached again.
 func OpenLocal(o LocalOptions) (*Local, error) {
 	if o.MaxSlots == 0 {
 		o.MaxSlots = defaultSlots
@@ -63,12 +63,21 @@ func OpenLocal(o LocalOptions) (*Local, error) {
 	if o.MaxSlots < 1 || o.MaxSlots > MaxSlot+1 {
 		return nil, fmt.Errorf("%d slots: must be 1 to %d", o.MaxSlots, MaxSlot+1)
 	}
-	l := &Local{dir: filepath.Join(o.PinDir, "local"), slots: o.MaxSlots}
-	if err := l.open(); err != nil {
+	l := &Local{dir: localDir(o.PinDir), slots: o.MaxSlots}
+	err := l.open()
+	if err == nil {
+		err = l.forgetGone()
+	}
+	if err == nil && o.Workers > 0 {
+		err = l.detachTrunksFrom(o.Workers)
+	}
+	if err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
+
+func localDir(pinDir string) string { return filepath.Join(pinDir, "local") }
 
 func (l *Local) open() error {
 	spec, err := loadEndpoint()
@@ -87,55 +96,73 @@ func (l *Local) open() error {
 		return err
 	}
 	spec.Maps[trunkMapSlots].MaxEntries = uint32(l.slots)
-	spec.Maps[trunkMapPeers].MaxEntries = uint32(l.slots)
 	var to struct {
 		Far   *ebpf.Program `ebpf:"rw_trunk_far"`
-		Peer  *ebpf.Program `ebpf:"rw_trunk_peer"`
 		Slots *ebpf.Map     `ebpf:"slots"`
-		Peers *ebpf.Map     `ebpf:"peers"`
 	}
 	if err := load(spec, l.dir, nil, &to); err != nil {
 		return err
 	}
-	l.objs.Far, l.objs.Peer, l.objs.Slots, l.objs.Peers = to.Far, to.Peer, to.Slots, to.Peers
-	return l.forgetGone()
+	l.objs.Far, l.objs.Slots = to.Far, to.Slots
+	return nil
 }
 
-// forgetGone removes endpoints whose device went away while nobody looked. The
-// kernel took the device out of slots (dev_map_notification in
-// kernel/bpf/devmap.c), but what is keyed by its number would stay for ever.
+// forgetGone removes endpoints whose device went away while nobody looked. Only
+// the link on it knows: a map keeps the number of a device that is gone.
 func (l *Local) forgetGone() error {
-	type gone struct {
-		slot    uint32
-		ifindex uint32
-	}
-	var all []gone
+	var gone []endpoint
 	var ifindex uint32
 	var ep endpointEndpoint
 	it := l.objs.Endpoints.Iterate()
 	for it.Next(&ifindex, &ep) {
-		if slot, _ := MACSlot(ep.Mac); l.deviceOf(slot) != ifindex {
-			all = append(all, gone{slot: slot, ifindex: ifindex})
+		slot, _ := MACSlot(ep.Mac)
+		on, err := linkDevice(l.endpointPin(slot))
+		if err != nil {
+			return err
+		}
+		if on != ifindex {
+			gone = append(gone, endpoint{slot: slot, ifindex: ifindex})
 		}
 	}
 	if err := it.Err(); err != nil {
 		return fmt.Errorf("list pinned endpoints: %w", err)
 	}
-	for _, g := range all {
-		if err := l.DetachEndpoint(g.slot, int(g.ifindex)); err != nil {
+	for _, e := range gone {
+		if err := l.DetachEndpoint(e.slot, int(e.ifindex)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// linkDevice is the device that the XDP link pinned at path is on; 0: there is no
+// link, or its device is gone.
+func linkDevice(path string) (uint32, error) {
+	l, err := link.LoadPinnedLink(path, nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("load pinned link %s: %w", path, err)
+	}
+	defer l.Close()
+	info, err := l.Info()
+	if err != nil {
+		return 0, fmt.Errorf("look at pinned link %s: %w", path, err)
+	}
+	if x := info.XDP(); x != nil {
+		return x.Ifindex, nil
+	}
+	return 0, nil
+}
+
 // deviceOf is the ifindex in a slot; 0 if there is none.
 func (l *Local) deviceOf(slot uint32) uint32 {
-	var ifindex uint32
-	if err := l.objs.Slots.Lookup(slot, &ifindex); err != nil {
+	var to trunkSlot
+	if err := l.objs.Slots.Lookup(slot, &to); err != nil {
 		return 0
 	}
-	return ifindex
+	return to.Ifindex
 }
 
 // Trunk is the veth pair between one worker and its pods.
@@ -143,9 +170,10 @@ type Trunk struct {
 	xsks *ebpf.Map
 }
 
-// AttachTrunk attaches the programs of a worker's trunk and makes the endpoints
-// of that worker lead to it. The worker's socket is to be bound to queue 0 of the
-// near end; both ends are to be up. The trunk is closed with l.
+// AttachTrunk attaches the programs of a worker's trunk, XDP to the near end and
+// tc ingress to the far end, and makes the endpoints of that worker lead to it. The
+// worker's socket is to be bound to queue 0 of the near end; both ends are to be
+// up. The trunk is closed with l.
 func (l *Local) AttachTrunk(worker, nearIfindex, farIfindex int) (*Trunk, error) {
 	if worker < 0 || worker >= MaxWorkers {
 		return nil, fmt.Errorf("trunk of worker %d: must be 0 to %d", worker, MaxWorkers-1)
@@ -167,7 +195,7 @@ func (l *Local) attachTrunk(worker, nearIfindex, farIfindex int) (*Trunk, error)
 	if err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(l.dir, fmt.Sprintf("trunk%d", worker))
+	dir := l.trunkDir(worker)
 	var objs struct {
 		Near *ebpf.Program `ebpf:"rw_trunk_near"`
 		Xsks *ebpf.Map     `ebpf:"xsks"`
@@ -179,7 +207,7 @@ func (l *Local) attachTrunk(worker, nearIfindex, farIfindex int) (*Trunk, error)
 	if _, err := attach(objs.Near, near, string(Native), filepath.Join(dir, "near")); err != nil {
 		return nil, errors.Join(err, objs.Xsks.Close())
 	}
-	if err := l.attachFar(far, dir); err != nil {
+	if err := attachIngress(l.objs.Far, far, filepath.Join(dir, "far")); err != nil {
 		return nil, errors.Join(err, objs.Xsks.Close())
 	}
 	if err := l.objs.Trunks.Put(uint32(worker), uint32(farIfindex)); err != nil {
@@ -188,23 +216,39 @@ func (l *Local) attachTrunk(worker, nearIfindex, farIfindex int) (*Trunk, error)
 	return &Trunk{xsks: objs.Xsks}, nil
 }
 
-// attachFar attaches the program that delivers into pods: at tc ingress where the
-// kernel has tcx (6.6), which saves a copy and a NAPI run for each packet, else in
-// XDP. The pin of the other kind is taken away.
-func (l *Local) attachFar(far device, dir string) error {
-	tc, xdp := filepath.Join(dir, "peer"), filepath.Join(dir, "far")
-	err := tcIngress(l.objs.Peer, far, tc)
-	if err == nil {
-		return detachPinned(xdp)
+func (l *Local) trunkDir(worker int) string {
+	return filepath.Join(l.dir, fmt.Sprintf("trunk%d", worker))
+}
+
+// detachTrunksFrom takes the trunks of workers from first on away.
+func (l *Local) detachTrunksFrom(first int) error {
+	for worker := first; worker < MaxWorkers; worker++ {
+		if err := l.detachTrunk(worker); err != nil {
+			return fmt.Errorf("take away the trunk of worker %d: %w", worker, err)
+		}
 	}
-	if !errors.Is(err, ebpf.ErrNotSupported) {
-		return err
+	return nil
+}
+
+// detachTrunk undoes AttachTrunk. No trunk is no error.
+func (l *Local) detachTrunk(worker int) error {
+	var far uint32
+	if err := l.objs.Trunks.Lookup(uint32(worker), &far); err == nil {
+		// First the way to it, so that its endpoints are counted as without one.
+		if err := remove(l.objs.Trunks, uint32(worker)); err != nil {
+			return err
+		}
+		if err := detachClassifier(int(far)); err != nil {
+			return err
+		}
 	}
-	if err := detachPinned(tc); err != nil {
-		return err
+	dir := l.trunkDir(worker)
+	for _, end := range []string{"near", "far"} {
+		if err := detachPinned(filepath.Join(dir, end)); err != nil {
+			return err
+		}
 	}
-	_, err = attach(l.objs.Far, far, string(Native), xdp)
-	return err
+	return os.RemoveAll(dir)
 }
 
 // loadNear gives the trunk a program and socket map of its own; it counts into
@@ -238,63 +282,73 @@ func (l *Local) endpointPin(slot uint32) string {
 	return filepath.Join(l.dir, fmt.Sprintf("endpoint%d", slot))
 }
 
+// endpoint is a pod, or the host port, by its devices.
+type endpoint struct {
+	slot    uint32
+	ifindex uint32 // our end, on which the program is
+	stack   uint32 // the other end, if it is in the node's own namespace; else 0
+}
+
 // AttachEndpoint takes all that comes from the device, the host end of a pod's
 // veth pair, to the trunk of worker, and makes the pod in slot reachable from
-// every trunk. The pod's end must do GRO, or frames into it are lost: veth takes
-// redirected frames only with NAPI at the other end (veth_xdp_xmit in
-// drivers/net/veth.c). Attaching again is right, also to another worker or from
-// another device.
+// every trunk. The pod's end must be in another network namespace, have the
+// address [SlotMAC], and be up: a frame into it is lost otherwise. Attaching again
+// is right, also to another worker or from another device.
 func (l *Local) AttachEndpoint(slot uint32, ifindex, worker int) error {
-	return l.attachSlot(slot, ifindex, worker, trunkPeer{Ifindex: uint32(ifindex)})
+	return l.attachSlot(endpoint{slot: slot, ifindex: uint32(ifindex)}, worker)
 }
 
-// AttachHost is AttachEndpoint for the host port, slot 0, of which both ends are
-// in the node's own namespace: ifindex is ours, stackIfindex the one in the
-// node's stack.
+// AttachHost is AttachEndpoint for the host port, which has slot 0 and both ends
+// in the node's own namespace: ifindex is our end, stackIfindex the one that the
+// node's stack has addresses on.
 func (l *Local) AttachHost(ifindex, stackIfindex, worker int) error {
-	return l.attachSlot(0, ifindex, worker, trunkPeer{Ifindex: uint32(stackIfindex), Local: 1})
+	if _, err := findDevice(stackIfindex); err != nil {
+		return fmt.Errorf("host port: %w", err)
+	}
+	return l.attachSlot(endpoint{slot: hostSlot, ifindex: uint32(ifindex), stack: uint32(stackIfindex)}, worker)
 }
 
-func (l *Local) attachSlot(slot uint32, ifindex, worker int, to trunkPeer) error {
-	if int64(slot) >= int64(l.slots) {
-		return fmt.Errorf("endpoint slot %d: there are %d; raise maxEndpoints", slot, l.slots)
+// hostSlot is the host port's.
+const hostSlot = 0
+
+func (l *Local) attachSlot(e endpoint, worker int) error {
+	if int64(e.slot) >= int64(l.slots) {
+		return fmt.Errorf("endpoint slot %d: there are %d; raise maxEndpoints", e.slot, l.slots)
 	}
 	if worker < 0 || worker >= MaxWorkers {
-		return fmt.Errorf("endpoint slot %d: worker %d: must be 0 to %d", slot, worker, MaxWorkers-1)
+		return fmt.Errorf("endpoint slot %d: worker %d: must be 0 to %d", e.slot, worker, MaxWorkers-1)
 	}
-	if old := l.deviceOf(slot); old != 0 && int(old) != ifindex {
-		if err := l.DetachEndpoint(slot, int(old)); err != nil {
+	if old := l.deviceOf(e.slot); old != 0 && old != e.ifindex {
+		if err := l.DetachEndpoint(e.slot, int(old)); err != nil {
 			return err
 		}
 	}
-	if err := l.attachEndpoint(slot, ifindex, worker, to); err != nil {
-		return errors.Join(fmt.Errorf("endpoint slot %d: %w", slot, err), l.DetachEndpoint(slot, ifindex))
+	if err := l.attachEndpoint(e, worker); err != nil {
+		return errors.Join(fmt.Errorf("endpoint slot %d: %w", e.slot, err), l.DetachEndpoint(e.slot, int(e.ifindex)))
 	}
 	return nil
 }
 
 // attachEndpoint fills the maps first: a frame that comes before is dropped.
-func (l *Local) attachEndpoint(slot uint32, ifindex, worker int, to trunkPeer) error {
-	dev, err := findDevice(ifindex)
+func (l *Local) attachEndpoint(e endpoint, worker int) error {
+	dev, err := findDevice(int(e.ifindex))
 	if err != nil {
 		return err
 	}
-	ep := endpointEndpoint{Mac: SlotMAC(slot), Trunk: uint16(worker)}
-	if err := l.objs.Endpoints.Put(uint32(ifindex), &ep); err != nil {
+	ep := endpointEndpoint{Mac: SlotMAC(e.slot), Trunk: uint16(worker)}
+	if err := l.objs.Endpoints.Put(e.ifindex, &ep); err != nil {
 		return fmt.Errorf("tell whose %s is: %w", dev.name, err)
 	}
-	if err := l.objs.Slots.Put(slot, uint32(ifindex)); err != nil {
+	if err := l.objs.Slots.Put(e.slot, &trunkSlot{Ifindex: e.ifindex, Stack: e.stack}); err != nil {
 		return fmt.Errorf("make %s reachable: %w", dev.name, err)
 	}
-	if err := l.objs.Peers.Put(slot, &to); err != nil {
-		return fmt.Errorf("make %s reachable: %w", dev.name, err)
-	}
-	_, err = attach(l.objs.Endpoint, dev, string(Native), l.endpointPin(slot))
+	_, err = attach(l.objs.Endpoint, dev, string(Native), l.endpointPin(e.slot))
 	return err
 }
 
-// DetachEndpoint undoes AttachEndpoint. What is not there is no error, nor is a
-// device that is gone; a slot that meanwhile has another device keeps it.
+// DetachEndpoint undoes AttachEndpoint and AttachHost. What is not there is no
+// error, nor is a device that is gone; a slot that meanwhile has another device
+// keeps it.
 func (l *Local) DetachEndpoint(slot uint32, ifindex int) error {
 	if err := l.detachEndpoint(slot, uint32(ifindex)); err != nil {
 		return fmt.Errorf("detach endpoint slot %d: %w", slot, err)
@@ -302,46 +356,31 @@ func (l *Local) DetachEndpoint(slot uint32, ifindex int) error {
 	return nil
 }
 
+// detachEndpoint forgets the device last, so that after a crash in between
+// forgetGone still finds what is left.
 func (l *Local) detachEndpoint(slot, ifindex uint32) error {
+	if l.deviceOf(slot) == ifindex {
+		if err := l.objs.Slots.Put(slot, &trunkSlot{}); err != nil {
+			return fmt.Errorf("empty the slot: %w", err)
+		}
+	}
+	if err := detachFrom(l.endpointPin(slot), ifindex); err != nil {
+		return err
+	}
 	var ep endpointEndpoint
-	if err := l.objs.Endpoints.Lookup(ifindex, &ep); err == nil && ep.Mac == SlotMAC(slot) {
-		if err := remove(l.objs.Endpoints, ifindex); err != nil {
-			return err
-		}
+	if err := l.objs.Endpoints.Lookup(ifindex, &ep); err != nil || ep.Mac != SlotMAC(slot) {
+		return nil
 	}
-	device := l.deviceOf(slot)
-	if device == ifindex || device == 0 { // 0: the kernel emptied the slot with the device
-		if err := l.objs.Peers.Put(slot, &trunkPeer{}); err != nil {
-			return fmt.Errorf("empty slot %d: %w", slot, err)
-		}
-	}
-	if device == ifindex {
-		if err := remove(l.objs.Slots, slot); err != nil {
-			return err
-		}
-	}
-	return detachFrom(l.endpointPin(slot), ifindex)
+	return remove(l.objs.Endpoints, ifindex)
 }
 
-// detachFrom discards the link pinned at path unless it is on another device. A
-// link whose device went away is on device 0.
+// detachFrom discards the link pinned at path unless it is on another device.
 func detachFrom(path string, ifindex uint32) error {
-	l, err := link.LoadPinnedLink(path, nil)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	on, err := linkDevice(path)
+	if err != nil || on != 0 && on != ifindex {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("load pinned link %s: %w", path, err)
-	}
-	defer l.Close()
-	info, err := l.Info()
-	if err != nil {
-		return fmt.Errorf("look at pinned link %s: %w", path, err)
-	}
-	if x := info.XDP(); x != nil && x.Ifindex != 0 && x.Ifindex != ifindex {
-		return nil
-	}
-	return discard(l)
+	return detachPinned(path)
 }
 
 // Counters since the pins were made, in frames: endpoint (taken from pods),
@@ -356,7 +395,7 @@ func (l *Local) Counters() (map[string]uint64, error) {
 // Close lets go of programs and maps. All stays attached and pinned: pods fail
 // closed until the next OpenLocal.
 func (l *Local) Close() error {
-	err := closeAll(l.objs.Endpoint, l.objs.Far, l.objs.Peer, l.objs.Endpoints, l.objs.Trunks, l.objs.Slots, l.objs.Peers, l.objs.Counters)
+	err := closeAll(l.objs.Endpoint, l.objs.Far, l.objs.Endpoints, l.objs.Trunks, l.objs.Slots, l.objs.Counters)
 	for _, t := range l.trunks {
 		err = errors.Join(err, t.xsks.Close())
 	}

@@ -36,13 +36,15 @@ func TestSlotMAC(t *testing.T) {
 	}
 }
 
-// site is a namespace with a trunk for worker 0 and two pods in slots 1 and 7.
+// site is a namespace with a trunk for worker 0, two pods in slots 1 and 7, and
+// the host port.
 type site struct {
-	ns        *netnstest.NS
-	dir       string
-	near, far int
-	pods      []*netnstest.NS
-	hosts     []int // ifindex of the pods' host ends
+	ns          *netnstest.NS
+	dir         string
+	near, far   int
+	pods        []*netnstest.NS
+	hosts       []int // ifindex of the pods' host ends
+	stack, ours int   // ifindex of the host port's ends
 }
 
 var podSlots = []uint32{1, 7}
@@ -58,13 +60,16 @@ func newSite(t *testing.T) *site {
 			return err
 		}
 		for i, pod := range s.pods {
-			ifindex, err := addPod(pod, fmt.Sprintf("rwe%d", podSlots[i]))
+			ifindex, err := addPod(pod, fmt.Sprintf("rwe%d", podSlots[i]), podSlots[i])
 			if err != nil {
 				return err
 			}
 			s.hosts = append(s.hosts, ifindex)
 		}
-		return nil
+		if s.stack, s.ours, err = addVeth("rwhost", "rwhostx"); err != nil {
+			return err
+		}
+		return setMAC("rwhost", SlotMAC(hostSlot))
 	})
 	return s
 }
@@ -83,6 +88,9 @@ func (s *site) attach() (*Local, *Trunk, error) {
 		if err := l.AttachEndpoint(podSlots[i], ifindex, 0); err != nil {
 			return nil, nil, err
 		}
+	}
+	if err := l.AttachHost(s.ours, s.stack, 0); err != nil {
+		return nil, nil, err
 	}
 	return l, trunk, nil
 }
@@ -198,80 +206,222 @@ func TestTrunkCarriesPods(t *testing.T) {
 
 // withoutTCX makes the kernel one that has no tcx, until the end of the test.
 func withoutTCX(t *testing.T) {
-	t.Cleanup(func() { tcIngress = attachTCX })
-	tcIngress = func(*ebpf.Program, device, string) error { return ebpf.ErrNotSupported }
+	t.Cleanup(func() { newTCX = link.AttachTCX })
+	newTCX = func(link.TCXOptions) (link.Link, error) { return nil, ebpf.ErrNotSupported }
 }
 
-// Without tcx the far end's program is in XDP.
+// classifiersOn counts the filters at the ingress of a device.
+func classifiersOn(ifindex int) (int, error) {
+	l, err := netlink.LinkByIndex(ifindex)
+	if err != nil {
+		return 0, err
+	}
+	filters, err := netlink.FilterList(l, netlink.HANDLE_MIN_INGRESS)
+	return len(filters), err
+}
+
 func TestTrunkCarriesPodsWithoutTCX(t *testing.T) {
 	withoutTCX(t)
 	s := newSite(t)
 	s.ns.Do(t, func() error {
-		l, trunk, err := s.attach()
-		if err != nil {
-			return err
-		}
-		if id, err := xdpOn(s.far); err != nil || id == 0 {
-			t.Errorf("XDP program %d on the far end, %v", id, err)
-		}
-		if err := s.bothWays(trunk, 1); err != nil {
-			t.Error(err)
-		}
-		if err := l.Close(); err != nil {
-			return err
-		}
-		// The kernel is a newer one after the next start.
-		tcIngress = attachTCX
-		if l, trunk, err = s.attach(); err != nil {
-			return err
-		}
-		defer l.Close()
-		if id, err := xdpOn(s.far); err != nil || id != 0 {
-			t.Errorf("XDP program %d is still on the far end, %v", id, err)
-		}
-		return s.bothWays(trunk, 40)
-	})
-}
-
-func TestTrunkPeerProgram(t *testing.T) {
-	const shot, redirect = 2, 7 // TC_ACT_SHOT, TC_ACT_REDIRECT
-	s := newSite(t)
-	s.ns.Do(t, func() error {
-		l, err := OpenLocal(LocalOptions{PinDir: s.dir, MaxSlots: 16})
-		if err != nil {
-			return err
-		}
-		defer l.Close()
-		for slot, to := range map[uint32]trunkPeer{7: {Ifindex: uint32(s.hosts[1])}, 0: {Ifindex: uint32(s.hosts[0]), Local: 1}} {
-			if err := l.objs.Peers.Put(slot, &to); err != nil {
+		for i := range byte(2) { // the second takes over
+			l, trunk, err := s.attach()
+			if err != nil {
+				return err
+			}
+			if n, err := classifiersOn(s.far); err != nil || n != 1 {
+				t.Errorf("%d classifiers on the far end (%v), want 1", n, err)
+			}
+			if err := s.bothWays(trunk, 1+40*i); err != nil {
+				t.Errorf("attach %d: %v", i, err)
+			}
+			if err := s.reachSockets(); err != nil {
+				t.Error(err)
+			}
+			before, err := l.Counters()
+			if err != nil {
+				return err
+			}
+			if err := s.toPod(0, 90+i); err != nil {
+				return err
+			}
+			after, err := l.Counters()
+			if err != nil {
+				return err
+			}
+			if got := after["deliver"] - before["deliver"]; got != 1 {
+				t.Errorf("one frame was delivered %d times", got)
+			}
+			if err := l.Close(); err != nil {
 				return err
 			}
 		}
-		for _, c := range []struct {
-			dst     [6]byte
-			verdict uint32
-			counter string
-		}{
-			{SlotMAC(7), redirect, "deliver"},
-			{SlotMAC(0), redirect, "deliver"},
-			{SlotMAC(8), shot, "deliver_no_slot"},
-			{SlotMAC(16), shot, "deliver_no_slot"}, // beyond the map
-			{SlotMAC(0x010007), shot, "deliver_no_slot"},
-			{[6]byte{0x02, 0x53, 0x57, 0, 0, 7}, shot, "deliver_no_slot"},
-			{[6]byte{255, 255, 255, 255, 255, 255}, shot, "deliver_no_slot"},
-		} {
-			var got uint32
-			names := grown(t, l.Counters, func() { got, _ = run(t, l.objs.Peer, podFrame(c.dst, gatewayMAC, 1)) })
-			if got != c.verdict || !slices.Equal(names, []string{c.counter + "+1"}) {
-				t.Errorf("to %x: verdict %d, counted %v; want %d, %s", c.dst, got, names, c.verdict, c.counter)
+		for range 2 {
+			if err := Cleanup(s.dir); err != nil {
+				return err
 			}
+		}
+		if n, err := classifiersOn(s.far); err != nil || n != 0 {
+			t.Errorf("%d classifiers after Cleanup (%v)", n, err)
 		}
 		return nil
 	})
 }
 
-// A frame that goes through the trunk into a pod is taken by the pod's stack: a
-// real UDP socket gets it, with the pod's offloads at their defaults.
+// A filter of somebody else is not ours to take away.
+func TestForeignClassifierStays(t *testing.T) {
+	withoutTCX(t)
+	s := newSite(t)
+	s.ns.Do(t, func() error {
+		l, _, err := s.attach()
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		other := classifier(s.far)
+		other.Name, other.Priority, other.Fd = "other", 2, l.objs.Far.FD()
+		if err := netlink.FilterAdd(other); err != nil {
+			return err
+		}
+		if err := Cleanup(s.dir); err != nil {
+			return err
+		}
+		if n, err := classifiersOn(s.far); err != nil || n != 1 {
+			t.Errorf("%d classifiers are left (%v), want the other's", n, err)
+		}
+		return nil
+	})
+}
+
+// A version of ours before this one had XDP on the far end, which its link keeps
+// there.
+func TestXDPOnFarEndIsDiscarded(t *testing.T) {
+	s := newSite(t)
+	s.ns.Do(t, func() error {
+		dir := filepath.Join(s.dir, "local", "trunk0")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+		old, err := passAll()
+		if err != nil {
+			return err
+		}
+		defer old.Close()
+		far, err := findDevice(s.far)
+		if err != nil {
+			return err
+		}
+		if _, err := attach(old, far, string(Native), filepath.Join(dir, "far")); err != nil {
+			return err
+		}
+		// Its map of slots had devices in it.
+		devmap, err := ebpf.NewMapWithOptions(
+			&ebpf.MapSpec{Name: "slots", Type: ebpf.DevMap, KeySize: 4, ValueSize: 4, MaxEntries: 16, Pinning: ebpf.PinByName},
+			ebpf.MapOptions{PinPath: filepath.Dir(dir)})
+		if err != nil {
+			return err
+		}
+		if err := devmap.Close(); err != nil {
+			return err
+		}
+		l, trunk, err := s.attach()
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		if prog, err := xdpOn(s.far); err != nil || prog != 0 {
+			t.Errorf("XDP program %d is on the far end (%v)", prog, err)
+		}
+		return s.bothWays(trunk, 1)
+	})
+}
+
+// The pair of a trunk is made anew while no agent runs.
+func TestTrunkMadeAnew(t *testing.T) {
+	for name, prepare := range map[string]func(*testing.T){"tcx": func(*testing.T) {}, "classifier": withoutTCX} {
+		t.Run(name, func(t *testing.T) {
+			prepare(t)
+			s := newSite(t)
+			s.ns.Do(t, func() error {
+				l, _, err := s.attach()
+				if err != nil {
+					return err
+				}
+				if err := l.Close(); err != nil {
+					return err
+				}
+				dead, err := netlink.LinkByIndex(s.near)
+				if err != nil {
+					return err
+				}
+				if err := netlink.LinkDel(dead); err != nil {
+					return err
+				}
+				if s.near, s.far, err = addVeth("near0", "far0"); err != nil {
+					return err
+				}
+				l, trunk, err := s.attach()
+				if err != nil {
+					return err
+				}
+				defer l.Close()
+				return s.bothWays(trunk, 1)
+			})
+		})
+	}
+}
+
+// With fewer workers than before nothing is left of the others' trunks.
+func TestSurplusTrunksGo(t *testing.T) {
+	for name, prepare := range map[string]func(*testing.T){"tcx": func(*testing.T) {}, "classifier": withoutTCX} {
+		t.Run(name, func(t *testing.T) {
+			prepare(t)
+			s := newSite(t)
+			s.ns.Do(t, func() error {
+				l, _, err := s.attach()
+				if err != nil {
+					return err
+				}
+				near, far, err := addVeth("near1", "far1")
+				if err != nil {
+					return err
+				}
+				if _, err := l.AttachTrunk(1, near, far); err != nil {
+					return err
+				}
+				if err := l.Close(); err != nil {
+					return err
+				}
+				if l, err = OpenLocal(LocalOptions{PinDir: s.dir, MaxSlots: 16, Workers: 1}); err != nil {
+					return err
+				}
+				defer l.Close()
+				if _, err := os.Stat(l.trunkDir(1)); !os.IsNotExist(err) {
+					t.Errorf("pins of the trunk stay: %v", err)
+				}
+				if _, err := os.Stat(l.trunkDir(0)); err != nil {
+					t.Errorf("the other trunk's pins went: %v", err)
+				}
+				if prog, err := xdpOn(near); err != nil || prog != 0 {
+					t.Errorf("program %d is on the near end (%v)", prog, err)
+				}
+				if n, err := classifiersOn(far); err != nil || n != 0 {
+					t.Errorf("%d classifiers on the far end (%v)", n, err)
+				}
+				if q, err := link.QueryPrograms(link.QueryOptions{Target: far, Attach: ebpf.AttachTCXIngress}); err != nil || len(q.Programs) != 0 {
+					t.Errorf("tcx programs %v on the far end (%v)", q, err)
+				}
+				var to uint32
+				if err := l.objs.Trunks.Lookup(uint32(1), &to); err == nil {
+					t.Errorf("endpoints still lead to device %d", to)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// Frames into pods and into the node's own stack get through to UDP sockets.
 func TestTrunkReachesSockets(t *testing.T) {
 	s := newSite(t)
 	s.ns.Do(t, func() error {
@@ -280,29 +430,50 @@ func TestTrunkReachesSockets(t *testing.T) {
 			return err
 		}
 		defer l.Close()
-		for i := range s.pods {
-			if err := s.toSocket(i); err != nil {
-				t.Errorf("pod %d: %v", i, err)
+		if err := s.reachSockets(); err != nil {
+			t.Errorf("offloads at their defaults: %v", err)
+		}
+		for _, on := range []bool{true, false} {
+			for _, pod := range s.pods {
+				if err := pod.Try(func() error { return setGRO("eth0", on) }); err != nil {
+					return err
+				}
+			}
+			if err := setGRO("rwhost", on); err != nil {
+				return err
+			}
+			if err := s.reachSockets(); err != nil {
+				t.Errorf("GRO %v: %v", on, err)
 			}
 		}
 		return nil
 	})
 }
 
-// toSocket sends a UDP datagram out of the near end to a socket in a pod.
-func (s *site) toSocket(i int) error {
+// reachSockets sends to a socket in each pod and one in the node's own stack.
+func (s *site) reachSockets() error {
+	for i, ns := range s.pods {
+		if err := reachSocket(ns, "eth0", podSlots[i]); err != nil {
+			return fmt.Errorf("pod %d: %w", i, err)
+		}
+	}
+	if err := reachSocket(s.ns, "rwhost", hostSlot); err != nil {
+		return fmt.Errorf("host port: %w", err)
+	}
+	return nil
+}
+
+// reachSocket sends datagrams out of the near end to a socket at the other end of
+// a slot. One of them has a wrong checksum, which the stack there has to see.
+func reachSocket(ns *netnstest.NS, device string, slot uint32) error {
 	const port = 4711
 	var conn net.PacketConn
-	err := s.pods[i].Try(func() (err error) {
-		eth, err := netlink.LinkByName("eth0")
+	err := ns.Try(func() (err error) {
+		l, err := netlink.LinkByName(device)
 		if err != nil {
 			return err
 		}
-		if err := netlink.AddrAdd(eth, &netlink.Addr{IPNet: &net.IPNet{IP: pod.AsSlice(), Mask: net.CIDRMask(24, 32)}}); err != nil {
-			return err
-		}
-		mac := SlotMAC(podSlots[i])
-		if err := netlink.LinkSetHardwareAddr(eth, mac[:]); err != nil {
+		if err := netlink.AddrReplace(l, &netlink.Addr{IPNet: &net.IPNet{IP: pod.AsSlice(), Mask: net.CIDRMask(24, 32)}}); err != nil {
 			return err
 		}
 		conn, err = net.ListenPacket("udp4", fmt.Sprintf(":%d", port))
@@ -317,21 +488,30 @@ func (s *site) toSocket(i int) error {
 		return err
 	}
 	defer near.close()
-	// From a neighbour in the pod's subnet, so that no route is missing.
-	frame := packettest.Frame(
-		packettest.Eth{Dst: SlotMAC(podSlots[i]), Src: gatewayMAC},
-		packettest.IPv4{Src: packettest.Addr(pod.Next().String()), Dst: packettest.Addr(pod.String()), Proto: unix.IPPROTO_UDP},
-		packettest.UDP{Src: 4712, Dst: port}, packettest.Payload("ping"))
-	if err := near.send(frame); err != nil {
-		return err
+	// From a neighbour in the subnet, so that no route is missing.
+	datagram := func(payload string) []byte {
+		return packettest.Frame(
+			packettest.Eth{Dst: SlotMAC(slot), Src: gatewayMAC},
+			packettest.IPv4{Src: packettest.Addr(pod.Next().String()), Dst: packettest.Addr(pod.String()), Proto: unix.IPPROTO_UDP},
+			packettest.UDP{Src: 4712, Dst: port}, packettest.Payload(payload))
+	}
+	bad := datagram("bad!")
+	bad[len(bad)-1] ^= 1
+	for _, frame := range [][]byte{bad, datagram("ping")} {
+		if err := near.send(frame); err != nil {
+			return err
+		}
 	}
 	if err := conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
 		return err
 	}
 	buf := make([]byte, 64)
 	n, _, err := conn.ReadFrom(buf)
-	if err != nil || string(buf[:n]) != "ping" {
-		return fmt.Errorf("the socket got %q, %w", buf[:n], err)
+	if err != nil {
+		return fmt.Errorf("nothing reached the socket: %w", err)
+	}
+	if string(buf[:n]) != "ping" {
+		return fmt.Errorf("the socket got %q", buf[:n])
 	}
 	return nil
 }
@@ -339,7 +519,7 @@ func (s *site) toSocket(i int) error {
 func TestLocalIsTakenOver(t *testing.T) {
 	s := newSite(t)
 	s.ns.Do(t, func() error {
-		pins := []string{"endpoint1", "endpoint7", "trunk0/near", "trunk0/peer"}
+		pins := []string{"endpoint1", "endpoint7", "endpoint0", "trunk0/near", "trunk0/far"}
 		files := openFiles(t)
 		l, trunk, err := s.attach()
 		if err != nil {
@@ -457,7 +637,7 @@ func TestEndpointComesAndGoes(t *testing.T) {
 		if _, err := os.Stat(l.endpointPin(slot)); !os.IsNotExist(err) {
 			t.Errorf("the pinned link of a device that is gone stays: %v", err)
 		}
-		if s.hosts[0], err = addPod(s.pods[0], "rwe1b"); err != nil {
+		if s.hosts[0], err = addPod(s.pods[0], "rwe1b", podSlots[0]); err != nil {
 			return err
 		}
 		if err := l.AttachEndpoint(slot, s.hosts[0], 0); err != nil {
@@ -553,6 +733,7 @@ func TestEndpointProgram(t *testing.T) {
 }
 
 func TestTrunkFarProgram(t *testing.T) {
+	const shot, redirect = 2, 7 // TC_ACT_SHOT, TC_ACT_REDIRECT
 	s := newSite(t)
 	s.ns.Do(t, func() error {
 		l, err := OpenLocal(LocalOptions{PinDir: s.dir, MaxSlots: 16})
@@ -560,7 +741,10 @@ func TestTrunkFarProgram(t *testing.T) {
 			return err
 		}
 		defer l.Close()
-		if err := l.objs.Slots.Put(uint32(7), uint32(s.hosts[1])); err != nil {
+		if err := l.AttachEndpoint(7, s.hosts[1], 0); err != nil {
+			return err
+		}
+		if err := l.AttachHost(s.ours, s.stack, 0); err != nil {
 			return err
 		}
 		for _, c := range []struct {
@@ -568,14 +752,15 @@ func TestTrunkFarProgram(t *testing.T) {
 			verdict uint32
 			counter string
 		}{
-			{SlotMAC(7), verdictRedirect, "deliver"},
-			{SlotMAC(8), verdictDrop, "deliver_no_slot"},
-			{SlotMAC(16), verdictDrop, "deliver_no_slot"}, // beyond the map
-			{SlotMAC(0x010007), verdictDrop, "deliver_no_slot"},
-			{[6]byte{0x03, 0x52, 0x57, 0, 0, 7}, verdictDrop, "deliver_no_slot"},
-			{[6]byte{0x02, 0x53, 0x57, 0, 0, 7}, verdictDrop, "deliver_no_slot"},
-			{[6]byte{0x02, 0x52, 0x47, 0, 0, 7}, verdictDrop, "deliver_no_slot"},
-			{[6]byte{255, 255, 255, 255, 255, 255}, verdictDrop, "deliver_no_slot"},
+			{SlotMAC(7), redirect, "deliver"},
+			{SlotMAC(0), redirect, "deliver"},
+			{SlotMAC(8), shot, "deliver_no_slot"},
+			{SlotMAC(16), shot, "deliver_no_slot"}, // beyond the map
+			{SlotMAC(0x010007), shot, "deliver_no_slot"},
+			{[6]byte{0x03, 0x52, 0x57, 0, 0, 7}, shot, "deliver_no_slot"},
+			{[6]byte{0x02, 0x53, 0x57, 0, 0, 7}, shot, "deliver_no_slot"},
+			{[6]byte{0x02, 0x52, 0x47, 0, 0, 7}, shot, "deliver_no_slot"},
+			{[6]byte{255, 255, 255, 255, 255, 255}, shot, "deliver_no_slot"},
 		} {
 			var got uint32
 			var out []byte
@@ -585,19 +770,77 @@ func TestTrunkFarProgram(t *testing.T) {
 				t.Errorf("to %x: verdict %d, counted %v, frame %x; want %d, %s, unchanged", c.dst, got, names, out, c.verdict, c.counter)
 			}
 		}
-		got, _ := run(t, l.objs.Far, podFrame(SlotMAC(7), gatewayMAC, 1)[:14])
-		if got != verdictRedirect {
-			t.Errorf("a frame that is all header: verdict %d, want redirect", got)
+		return nil
+	})
+}
+
+// What a worker sends to a slot without a pod is dropped and counted, and reaches
+// no stack.
+func TestUnknownSlotIsDropped(t *testing.T) {
+	s := newSite(t)
+	s.ns.Do(t, func() error {
+		l, _, err := s.attach()
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		var seen []*wire
+		for _, ns := range s.pods {
+			err := ns.Try(func() error {
+				w, err := openWire("eth0")
+				seen = append(seen, w)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		stack, err := openWire("rwhost")
+		if err != nil {
+			return err
+		}
+		near, err := openWire("near0")
+		if err != nil {
+			return err
+		}
+		defer near.close()
+		before, err := l.Counters()
+		if err != nil {
+			return err
+		}
+		if err := near.send(podFrame(SlotMAC(8), gatewayMAC, 5)); err != nil {
+			return err
+		}
+		dropped := eventually(func() bool {
+			now, err := l.Counters()
+			return err == nil && now["deliver_no_slot"] > before["deliver_no_slot"]
+		})
+		if !dropped {
+			t.Error("deliver_no_slot did not grow")
+		}
+		for i, w := range append(seen, stack) {
+			if got, ok := w.receive(marked(5)); ok {
+				t.Errorf("stack %d got %x", i, got)
+			}
+			w.close()
 		}
 		return nil
 	})
 }
 
+// With the agent away what pods send ends at the near end of the trunk.
 func TestTrunkWithoutSocketDrops(t *testing.T) {
 	s := newSite(t)
 	s.ns.Do(t, func() error {
 		l, _, err := s.attach()
 		if err != nil {
+			return err
+		}
+		if err := l.Close(); err != nil {
+			return err
+		}
+		// Only to read the counters: nothing is attached anew.
+		if l, err = OpenLocal(LocalOptions{PinDir: s.dir, MaxSlots: 16}); err != nil {
 			return err
 		}
 		defer l.Close()
@@ -662,6 +905,8 @@ func TestLocalRefusals(t *testing.T) {
 		refused(l.AttachEndpoint(16, s.hosts[0], 0), "slot 16", "raise maxEndpoints")
 		refused(l.AttachEndpoint(1, s.hosts[0], -1), "worker -1")
 		refused(l.AttachEndpoint(1, 4711, 0), "slot 1", "4711")
+		refused(l.AttachHost(s.ours, 4711, 0), "host port", "4711")
+		refused(l.AttachHost(4711, s.stack, 0), "slot 0", "4711")
 
 		other, err := passAll()
 		if err != nil {

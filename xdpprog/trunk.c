@@ -1,14 +1,15 @@
 //go:build ignore
 
-// The programs of a trunk, the veth pair between a worker and its pods. The near
-// end has the worker's AF_XDP socket; the far end gives what the worker sent to
-// the pod that the destination address names. For the far end there are two: at
-// tc ingress, which hands the worker's skb into the pod as it is, and, for
-// kernels without tcx, in XDP, where the skb is copied into a page first.
+// The two programs of a trunk, the veth pair between a worker and its pods. The
+// near end has the worker's AF_XDP socket. The far end gives what the worker sent
+// to the pod that the destination address names; it does so at tc ingress, where
+// the packet can be moved into the pod as it is: XDP on a veth copies it into a
+// page first, and only enters a device that has NAPI.
 #include "local.h"
 
-#define TC_ACT_SHOT 2
-#define PACKET_HOST 0
+#include <linux/pkt_cls.h>
+
+#define PACKET_HOST 0  // linux/if_packet.h
 
 // First three bytes of a slot's address, see SlotMAC.
 #define SLOT_PREFIX 0x025257
@@ -21,32 +22,18 @@ struct {
 	__type(value, __u32);
 } xsks SEC(".maps");
 
-// Slot to the host end of the pod's veth pair; user space sets the size.
-struct {
-	__uint(type, BPF_MAP_TYPE_DEVMAP);
-	__uint(max_entries, 1024);
-	__type(key, __u32);
-	__type(value, __u32);
-} slots SEC(".maps");
-
-// Slot to where rw_trunk_peer sends; user space sets the size.
-struct peer {
-	__u32 ifindex; // 0: the slot is empty
-	__u32 local;   // the device is the end in the node's own stack, not the host end
+struct slot {
+	__u32 ifindex;  // the host end of the pod's veth pair; 0: no pod
+	__u32 stack;    // the other end, where that is in the node's own namespace; else 0
 };
 
+// User space sets the size.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1024);
 	__type(key, __u32);
-	__type(value, struct peer);
-} peers SEC(".maps");
-
-static __always_inline int slot_of(const __u8 *mac, __u32 *slot)
-{
-	*slot = (__u32)mac[3] << 16 | mac[4] << 8 | mac[5];
-	return ((__u32)mac[0] << 16 | mac[1] << 8 | mac[2]) == SLOT_PREFIX;
-}
+	__type(value, struct slot);
+} slots SEC(".maps");
 
 SEC("xdp")
 int rw_trunk_near(struct xdp_md *ctx)
@@ -57,43 +44,35 @@ int rw_trunk_near(struct xdp_md *ctx)
 	return verdict;
 }
 
-SEC("xdp")
-int rw_trunk_far(struct xdp_md *ctx)
+static __always_inline const struct slot *slot_of(const __u8 *mac)
 {
-	struct ethhdr *eth = (void *)(long)ctx->data;
-	int verdict = XDP_DROP;
+	__u32 prefix = (__u32)mac[0] << 16 | mac[1] << 8 | mac[2];
+	__u32 slot = (__u32)mac[3] << 16 | mac[4] << 8 | mac[5];
 
-	if ((void *)(eth + 1) <= (void *)(long)ctx->data_end) {
-		__u32 slot;
-
-		if (slot_of(eth->h_dest, &slot))
-			verdict = bpf_redirect_map(&slots, slot, XDP_DROP);
-	}
-	count(&counters, verdict == XDP_REDIRECT ? DELIVER : DELIVER_NO_SLOT);
-	return verdict;
+	return prefix == SLOT_PREFIX ? bpf_map_lookup_elem(&slots, &slot) : 0;
 }
 
-// rw_trunk_peer runs at tc ingress. The far end has not the pod's address, so the
-// kernel took the frame for somebody else's (eth_type_trans), and going to the
-// peer does not look again: hence the change of type. redirect_peer leads into
-// another namespace only (skb_do_redirect in net/core/filter.c), so the host port
-// is entered through its own ingress.
+// The far end does not have the pod's address, so the packet came in as somebody
+// else's (eth_type_trans in net/ethernet/eth.c) and the pod's stack would drop it.
+// bpf_redirect looks at the address again at the other device; bpf_redirect_peer
+// does not, and only since Linux 6.15 takes every packet as the pod's own.
+// The latter leads into other namespaces alone (skb_do_redirect in
+// net/core/filter.c), hence the former for the node's own.
 SEC("tc")
-int rw_trunk_peer(struct __sk_buff *skb)
+int rw_trunk_far(struct __sk_buff *skb)
 {
 	struct ethhdr *eth = (void *)(long)skb->data;
-	struct peer *to = 0;
-	__u32 slot;
+	const struct slot *to = 0;
 
-	if ((void *)(eth + 1) <= (void *)(long)skb->data_end && slot_of(eth->h_dest, &slot))
-		to = bpf_map_lookup_elem(&peers, &slot);
+	if ((void *)(eth + 1) <= (void *)(long)skb->data_end)
+		to = slot_of(eth->h_dest);
 	if (!to || !to->ifindex) {
 		count(&counters, DELIVER_NO_SLOT);
 		return TC_ACT_SHOT;
 	}
 	count(&counters, DELIVER);
-	if (to->local)
-		return bpf_redirect(to->ifindex, BPF_F_INGRESS);
+	if (to->stack)
+		return bpf_redirect(to->stack, BPF_F_INGRESS);
 	bpf_skb_change_type(skb, PACKET_HOST);
 	return bpf_redirect_peer(to->ifindex, 0);
 }

@@ -26,10 +26,10 @@ const (
 	trunkCounterCOUNTERS          trunkCounter = 7
 )
 
-type trunkPeer struct {
+type trunkSlot struct {
 	_       structs.HostLayout
 	Ifindex uint32
-	Local   uint32
+	Stack   uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -37,12 +37,10 @@ type trunkPeer struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	trunkMapCounters     = "counters"
-	trunkMapPeers        = "peers"
 	trunkMapSlots        = "slots"
 	trunkMapXsks         = "xsks"
 	trunkProgRwTrunkFar  = "rw_trunk_far"
 	trunkProgRwTrunkNear = "rw_trunk_near"
-	trunkProgRwTrunkPeer = "rw_trunk_peer"
 )
 
 // loadTrunk returns the embedded CollectionSpec for trunk.
@@ -89,7 +87,6 @@ type trunkSpecs struct {
 type trunkProgramSpecs struct {
 	RwTrunkFar  *ebpf.ProgramSpec `ebpf:"rw_trunk_far"`
 	RwTrunkNear *ebpf.ProgramSpec `ebpf:"rw_trunk_near"`
-	RwTrunkPeer *ebpf.ProgramSpec `ebpf:"rw_trunk_peer"`
 }
 
 // trunkMapSpecs contains maps before they are loaded into the kernel.
@@ -97,7 +94,6 @@ type trunkProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type trunkMapSpecs struct {
 	Counters *ebpf.MapSpec `ebpf:"counters"`
-	Peers    *ebpf.MapSpec `ebpf:"peers"`
 	Slots    *ebpf.MapSpec `ebpf:"slots"`
 	Xsks     *ebpf.MapSpec `ebpf:"xsks"`
 }
@@ -129,7 +125,6 @@ func (o *trunkObjects) Close() error {
 // It can be passed to loadTrunkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type trunkMaps struct {
 	Counters *ebpf.Map `ebpf:"counters"`
-	Peers    *ebpf.Map `ebpf:"peers"`
 	Slots    *ebpf.Map `ebpf:"slots"`
 	Xsks     *ebpf.Map `ebpf:"xsks"`
 }
@@ -137,7 +132,6 @@ type trunkMaps struct {
 func (m *trunkMaps) Close() error {
 	return _TrunkClose(
 		m.Counters,
-		m.Peers,
 		m.Slots,
 		m.Xsks,
 	)
@@ -155,14 +149,12 @@ type trunkVariables struct {
 type trunkPrograms struct {
 	RwTrunkFar  *ebpf.Program `ebpf:"rw_trunk_far"`
 	RwTrunkNear *ebpf.Program `ebpf:"rw_trunk_near"`
-	RwTrunkPeer *ebpf.Program `ebpf:"rw_trunk_peer"`
 }
 
 func (p *trunkPrograms) Close() error {
 	return _TrunkClose(
 		p.RwTrunkFar,
 		p.RwTrunkNear,
-		p.RwTrunkPeer,
 	)
 }
 

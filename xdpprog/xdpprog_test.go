@@ -68,8 +68,8 @@ func up(name string) (int, error) {
 }
 
 // addPod makes the veth pair of a pod: host end in the current namespace, eth0
-// in the pod's, with GRO so that it takes redirected frames.
-func addPod(pod *netnstest.NS, host string) (ifindex int, err error) {
+// with the MAC of the slot in the pod's.
+func addPod(pod *netnstest.NS, host string, slot uint32) (ifindex int, err error) {
 	pair := &netlink.Veth{
 		LinkAttrs:     netlink.LinkAttrs{Name: host},
 		PeerName:      "eth0",
@@ -79,20 +79,26 @@ func addPod(pod *netnstest.NS, host string) (ifindex int, err error) {
 		return 0, err
 	}
 	err = pod.Try(func() error {
-		if _, err := up("eth0"); err != nil {
+		if err := setMAC("eth0", SlotMAC(slot)); err != nil {
 			return err
 		}
-		e, err := ethtool.NewEthtool()
-		if err != nil {
-			return err
-		}
-		defer e.Close()
-		return e.Change("eth0", map[string]bool{"rx-gro": true})
+		_, err := up("eth0")
+		return err
 	})
 	if err != nil {
 		return 0, err
 	}
 	return up(host)
+}
+
+// setGRO turns generic receive offload, and so NAPI, of a veth on or off.
+func setGRO(name string, on bool) error {
+	e, err := ethtool.NewEthtool()
+	if err != nil {
+		return err
+	}
+	defer e.Close()
+	return e.Change(name, map[string]bool{"rx-gro": on})
 }
 
 // wire is a packet socket on a device, to send and receive whole frames.
