@@ -88,7 +88,9 @@ func (o *Options) setDefaults() {
 	}
 }
 
-func (o *Options) check() error {
+// Check refuses options with which no lab can be built.
+func (o Options) Check() error {
+	o.setDefaults()
 	if err := checkPrefix(o.Prefix); err != nil {
 		return err
 	}
@@ -119,10 +121,10 @@ func checkRouting(mode string) error {
 // Up builds a lab. On failure everything that it made is taken down again. A
 // lab with the same prefix, or what is left of one, is refused.
 func Up(ctx context.Context, o Options) (*Lab, error) {
-	o.setDefaults()
-	if err := o.check(); err != nil {
+	if err := o.Check(); err != nil {
 		return nil, err
 	}
+	o.setDefaults()
 	l := &Lab{log: o.Log, agentConfig: o.AgentConfig, state: state{
 		Prefix: o.Prefix, Binary: o.Binary, Routing: o.Routing,
 		UplinkQueues: o.UplinkQueues, Workers: o.Workers, UnderlayMTU: o.UnderlayMTU,

@@ -214,26 +214,3 @@ func TestBadSetsAreRefused(t *testing.T) {
 		t.Errorf("traffic: %+v", r)
 	}
 }
-
-// TestBadFileIsRefused: the file takes the same way as the API.
-func TestBadFileIsRefused(t *testing.T) {
-	l := agentLab(t, Options{})
-	must(t, l.SetTables("node1", func(tables map[string]any) { tables["routing"] = "magic" }))
-	deadline := time.Now().Add(5 * time.Second)
-	for {
-		s, err := l.AgentStatus(testContext(t, 5*time.Second), "node1")
-		must(t, err)
-		if strings.Contains(s.GetTables().GetError(), "routing") {
-			if s.GetTables().GetVersion() != 1 || s.GetRouting() != "overlay" || s.GetHealthy() {
-				t.Errorf("after a refused file: %v", s)
-			}
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the refusal is not told: %v", s.GetTables())
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	ping(t, l, "pod1", l.Address("pod2").String())
-	must(t, l.Update(testContext(t, 10*time.Second), "node1", func(tables map[string]any) { tables["routing"] = "overlay" }))
-}

@@ -2,12 +2,10 @@ package main
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"runtime"
 	"strings"
 	"text/tabwriter"
@@ -56,10 +54,10 @@ func newLabUpCommand(prefix *string) *cobra.Command {
 				return fmt.Errorf("find the ringway binary: %w", err)
 			}
 			o.Prefix, o.Binary, o.Log = *prefix, binary, c.ErrOrStderr()
-			// Ctrl-C takes down what was built so far.
-			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM)
-			defer stop()
-			_, err = lab.Up(ctx, o)
+			if err := o.Check(); err != nil {
+				return exitError{exitUsage, err}
+			}
+			_, err = lab.Up(c.Context(), o) // a signal takes down what was built so far
 			return err
 		},
 	}
@@ -92,9 +90,7 @@ showed and whether it held. Exit code 1 if one did not.`,
 			if err != nil {
 				return err
 			}
-			ctx, stop := signal.NotifyContext(c.Context(), unix.SIGINT, unix.SIGTERM)
-			defer stop()
-			return l.Tour(ctx, c.OutOrStdout())
+			return l.Tour(c.Context(), c.OutOrStdout())
 		},
 	}
 }
@@ -120,8 +116,12 @@ func newLabStatusCommand(prefix *string) *cobra.Command {
 		Short: "List the hosts of the testbed",
 		Args:  cobra.NoArgs,
 	}
-	output := c.Flags().StringP("output", "o", "", "json, yaml or wide; a table when left out")
+	var o output
+	o.flag(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := o.check(); err != nil {
+			return err
+		}
 		l, err := lab.Open(*prefix)
 		if err != nil {
 			return err
@@ -130,16 +130,16 @@ func newLabStatusCommand(prefix *string) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return printLabStatus(c.OutOrStdout(), hosts, *output)
+		return printLabStatus(c.OutOrStdout(), hosts, o)
 	}
 	return c
 }
 
-func printLabStatus(w io.Writer, hosts []lab.HostStatus, output string) error {
+func printLabStatus(w io.Writer, hosts []lab.HostStatus, o output) error {
 	list := struct {
 		Items []lab.HostStatus `json:"items"`
 	}{hosts}
-	switch output {
+	switch o {
 	case "json":
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")
@@ -151,10 +151,9 @@ func printLabStatus(w io.Writer, hosts []lab.HostStatus, output string) error {
 		}
 		_, err = w.Write(data)
 		return err
-	case "", "wide":
-		return printLabTable(w, hosts, output == "wide")
+	default:
+		return printLabTable(w, hosts, o == "wide")
 	}
-	return fmt.Errorf("--output %q: use json, yaml or wide", output)
 }
 
 func printLabTable(w io.Writer, hosts []lab.HostStatus, wide bool) error {
@@ -199,7 +198,7 @@ code is the command's.`,
 				command = command[1:]
 			}
 			if len(command) == 0 {
-				return errors.New("no command: ringway lab exec HOST -- CMD")
+				return usagef("no command: write ringway lab exec HOST -- CMD")
 			}
 			return labExec(l, args[0], command)
 		},
