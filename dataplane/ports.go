@@ -43,7 +43,7 @@ func (d *Dataplane) openPorts() error {
 	if err = d.findUplinks(); err != nil {
 		return err
 	}
-	if d.local, err = xdpprog.OpenLocal(xdpprog.LocalOptions{PinDir: d.cfg.PinDir, MaxSlots: d.cfg.MaxEndpoints + 1}); err != nil {
+	if d.local, err = xdpprog.OpenLocal(xdpprog.LocalOptions{PinDir: d.cfg.PinDir, MaxSlots: d.cfg.MaxEndpoints + 1, Workers: d.cfg.Workers}); err != nil {
 		return err
 	}
 	for id := range d.cfg.Workers {

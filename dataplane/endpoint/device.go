@@ -77,13 +77,9 @@ func ensureUp(h *rtnl.Handle, l netlink.Link) error {
 
 // ensureOffloads sets what an end needs whose stack talks to workers: complete
 // layer 4 checksums, because a packet with a partial one cannot leave the node
-// as it is, and GRO, because without its NAPI a veth drops every frame that XDP
-// redirects into it (veth_xdp_xmit in drivers/net/veth.c).
+// as it is. The rest of the pod's settings are its own.
 func ensureOffloads(h *rtnl.Handle, device string) error {
-	if err := h.SetFeature(device, rtnl.TXChecksum, false); err != nil {
-		return err
-	}
-	return h.SetFeature(device, rtnl.GRO, true)
+	return h.SetFeature(device, rtnl.TXChecksum, false)
 }
 
 func ensureAddress(h *rtnl.Handle, l netlink.Link, a netip.Addr) error {
