@@ -40,7 +40,7 @@ func (l *Lab) EchoUDP(ctx context.Context, from, to string, address netip.Addr, 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := echoOnce(client, buf, size); err != nil {
+		if err := echoOnce(client, buf, size, echoTimeout); err != nil {
 			return fmt.Errorf("%s to %s %s: a datagram of %d bytes: %w", from, to, address, size, err)
 		}
 	}
@@ -75,7 +75,7 @@ func echoDatagrams(conn *net.UDPConn) {
 	}
 }
 
-func echoOnce(client net.Conn, buf []byte, size int) error {
+func echoOnce(client net.Conn, buf []byte, size int, timeout time.Duration) error {
 	want := make([]byte, size)
 	seed := [32]byte{byte(size), byte(size >> 8)}
 	if _, err := rand.NewChaCha8(seed).Read(want); err != nil {
@@ -84,7 +84,7 @@ func echoOnce(client net.Conn, buf []byte, size int) error {
 	if _, err := client.Write(want); err != nil {
 		return err
 	}
-	if err := client.SetReadDeadline(time.Now().Add(echoTimeout)); err != nil {
+	if err := client.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
 	n, err := client.Read(buf)

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,9 +19,10 @@ type Flow struct {
 	sender sync.WaitGroup
 	reader sync.WaitGroup
 
-	sent uint64
-	seen map[uint64]int
-	err  error // of the sender
+	sent    uint64
+	seen    map[uint64]int
+	arrived atomic.Uint64 // datagrams in seen
+	err     error         // of the sender
 }
 
 // FlowResult says what became of a flow's datagrams.
@@ -28,6 +30,7 @@ type FlowResult struct {
 	Sent       uint64
 	Lost       uint64
 	Duplicates uint64
+	FirstLost  uint64 // number of the first one that was lost, from 0; meaningless if none was
 }
 
 // StartFlow sends a datagram every interval from one host to an address of
@@ -87,20 +90,39 @@ func (f *Flow) receive() {
 		}
 		if n == 8 {
 			f.seen[binary.BigEndian.Uint64(buf)]++
+			f.arrived.Store(uint64(len(f.seen)))
 		}
 	}
 }
+
+// Flows end with patience: on a busy machine what is under way may wait long for
+// a processor, and being late is not being lost.
+const (
+	flowPatience = 3 * time.Second        // for the last datagram
+	flowEcho     = 100 * time.Millisecond // for duplicates after it
+)
 
 // Stop ends the flow and counts, after what was still under way had time to
 // arrive.
 func (f *Flow) Stop() (FlowResult, error) {
 	close(f.stop)
 	f.sender.Wait()
-	err := f.server.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	deadline := time.Now().Add(flowPatience)
+	for f.arrived.Load() < f.sent && time.Now().Before(deadline) {
+		time.Sleep(time.Millisecond)
+	}
+	err := f.server.SetReadDeadline(time.Now().Add(flowEcho))
 	f.reader.Wait()
+	return f.result(), errors.Join(f.err, err, f.client.Close(), f.server.Close())
+}
+
+func (f *Flow) result() FlowResult {
 	r := FlowResult{Sent: f.sent, Lost: f.sent - uint64(len(f.seen))}
+	for r.FirstLost < f.sent && f.seen[r.FirstLost] > 0 {
+		r.FirstLost++
+	}
 	for _, n := range f.seen {
 		r.Duplicates += uint64(n - 1)
 	}
-	return r, errors.Join(f.err, err, f.client.Close(), f.server.Close())
+	return r
 }
