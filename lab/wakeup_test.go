@@ -81,7 +81,7 @@ func TestSleepingWorkersAreWoken(t *testing.T) {
 	for _, r := range []*rally{pods, kernel} {
 		t.Logf("%s: %d rounds in %s, longest %s, %d over %s", r.name, r.rounds, r.elapsed.Round(time.Millisecond), r.longest, r.stalls, stalled)
 	}
-	if pods.longest >= lostWakeup {
+	if pods.longest >= lostWakeup && pods.longest > kernel.longest {
 		t.Errorf("a stall of %s: a wake-up was lost", pods.longest)
 	}
 	// Few events of two random processes are compared: five, and three times as
