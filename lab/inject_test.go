@@ -62,7 +62,11 @@ func newInjector(t *testing.T, l *Lab, host, device string) injector {
 		}
 		return unix.Bind(in.fd, &unix.SockaddrLinklayer{Ifindex: link.Index})
 	}))
-	t.Cleanup(func() { unix.Close(in.fd) })
+	t.Cleanup(func() {
+		if err := unix.Close(in.fd); err != nil {
+			t.Error(err)
+		}
+	})
 	return in
 }
 
