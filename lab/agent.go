@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -131,6 +132,9 @@ func (l *Lab) Start(host string) error {
 	return l.waitReady(host, ended)
 }
 
+// errEndedCleanly is what an agent that ends by itself with exit code 0 did.
+var errEndedCleanly = errors.New("exit code 0")
+
 func (l *Lab) waitReady(host string, ended <-chan error) error {
 	deadline := time.After(startTimeout)
 	for {
@@ -139,7 +143,7 @@ func (l *Lab) waitReady(host string, ended <-chan error) error {
 		}
 		select {
 		case err := <-ended:
-			return fmt.Errorf("the agent of %s ended at start (%v): %s", host, err, l.lastLog(host))
+			return fmt.Errorf("the agent of %s ended at start: %s: %w", host, l.lastLog(host), cmp.Or(err, errEndedCleanly))
 		case <-deadline:
 			return fmt.Errorf("the agent of %s does not answer after %s: %s", host, startTimeout, l.lastLog(host))
 		case <-time.After(2 * time.Millisecond):

@@ -118,9 +118,10 @@ func TestNothingOnThePathAllocates(t *testing.T) {
 	syn := parsed(t, eth, ip(packet.ProtoTCP), packettest.TCP{Flags: packet.TCPSyn, Options: []byte{2, 4, 5, 180}})
 	dst := make([]byte, 1500)
 	mss := uint16(1460)
+	var reason packet.Reason
 	for name, f := range map[string]func(){
 		"Parse":           func() { packet.Parse(plain) },
-		"Martian":         func() { packet.Martian(plain.Src, plain.Dst) },
+		"Martian":         func() { reason = packet.Martian(plain.Src, plain.Dst) },
 		"CompletePartial": func() { packet.CompletePartial(partial) },
 		"ClampMSS":        func() { mss--; packet.ClampMSS(syn, mss) },
 		"Fragmenter": func() {
@@ -133,5 +134,8 @@ func TestNothingOnThePathAllocates(t *testing.T) {
 		if n := testing.AllocsPerRun(100, f); n != 0 {
 			t.Errorf("%s allocates %v times", name, n)
 		}
+	}
+	if reason != packet.NoReason {
+		t.Errorf("a plain packet is %s", reason)
 	}
 }

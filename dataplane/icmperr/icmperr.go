@@ -101,7 +101,7 @@ func Build(dst []byte, e Error, from uint32, about *packet.Packet) int {
 	h := packet.IPv4(dst[:n])
 	clear(h[:headersLen])
 	copy(h[headersLen:], original[:quote])
-	restoreTTL(packet.IPv4(h[headersLen:]), about.TTL)
+	restoreTTL(h[headersLen:], about.TTL)
 
 	icmp := packet.ICMP(h[packet.IPv4MinLen:])
 	icmp.SetType(e.Type)
