@@ -10,9 +10,9 @@ import (
 const (
 	// stalled is far above what a free CPU makes an echo wait.
 	stalled = 10 * time.Millisecond
-	// lostWakeup is half of the time after which a sleeping worker looks for work
-	// by itself; only a wake-up that is lost takes that long.
-	lostWakeup = 500 * time.Millisecond
+	// lostWakeup is a little less than the second after which a sleeping worker
+	// looks for work by itself.
+	lostWakeup = 900 * time.Millisecond
 )
 
 // rally is a game of ping-pong between two hosts.
