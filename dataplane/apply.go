@@ -14,6 +14,7 @@ import (
 	"ringway/dataplane/endpoint"
 	"ringway/dataplane/kroute"
 	"ringway/dataplane/link"
+	"ringway/encap"
 	"ringway/xdpprog"
 )
 
@@ -161,9 +162,6 @@ func (d *Dataplane) syncHostRoutes() error {
 	return err
 }
 
-// tunnelOverhead is what VXLAN takes of the underlay's MTU.
-const tunnelOverhead = 50
-
 // deriveMTU is what pods get: what the narrowest uplink carries, less the tunnel
 // where packets may go by it.
 func (d *Dataplane) deriveMTU(r Routing) int {
@@ -178,7 +176,7 @@ func (d *Dataplane) deriveMTU(r Routing) int {
 	}
 	mtu = min(mtu, trunkMTU(d.cfg.ChunkSize))
 	if r != RoutingDirect {
-		mtu -= tunnelOverhead
+		mtu -= encap.Overhead
 	}
 	return mtu
 }

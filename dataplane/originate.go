@@ -56,8 +56,9 @@ func (w *Worker) mayTell(p *packet.Packet, e icmperr.Error) bool {
 	return w.icmp.Allow(p.Src, w.now)
 }
 
-// addressTowards is the source of an ICMP error: the address of the interface
-// that the packet came in by (RFC 1812 4.3.2.4).
+// addressTowards is the source of an ICMP error: an address of the interface that
+// it leaves by (RFC 1812 4.3.2.4), which is the one that the packet came in by,
+// as the error goes back to its sender.
 func (w *Worker) addressTowards(p *packet.Packet) uint32 {
 	switch {
 	case p.Slot == hostSlot:

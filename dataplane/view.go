@@ -69,11 +69,11 @@ type PortStatus struct {
 // RouteStatus is one entry of the FIB.
 type RouteStatus struct {
 	Prefix netip.Prefix
-	Kind   string     // "endpoint", "host", "overlay", "direct", "local-cidr", "unreachable", "prohibit", "blackhole"
+	Kind   string     // "endpoint", "host", "overlay", "direct", "on-link", "local-cidr", "unreachable", "prohibit", "blackhole"
 	Via    netip.Addr // VTEP or gateway; invalid: on-link or none
 	Port   string
 	MTU    int
-	Source string // "endpoint", "tables", "kernel", "neighbour"
+	Source string // "endpoint", "host", "tables", "neighbour", "kernel"
 	Node   string // of the table set, where it leads to one
 }
 

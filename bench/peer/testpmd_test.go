@@ -4,14 +4,17 @@ import (
 	"errors"
 	"testing"
 
+	"ringway/internal/netnstest"
+
 	"ringway/bench/chain"
 )
 
 // One row: it does not tell them apart, and takes seconds to start.
 func TestTestpmdCarries(t *testing.T) {
+	netnstest.Root(t)
 	dut, err := NewTestpmd()
 	if errors.Is(err, ErrMissing) {
-		t.Skip(err)
+		t.Fatalf("%v: `make setup` installs it", err)
 	}
 	carries(t, dut, plain64, chain.Split)
 }
