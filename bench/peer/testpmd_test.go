@@ -4,9 +4,8 @@ import (
 	"errors"
 	"testing"
 
-	"ringway/internal/netnstest"
-
 	"ringway/bench/chain"
+	"ringway/internal/netnstest"
 )
 
 // One row: it does not tell them apart, and takes seconds to start.
