@@ -11,6 +11,7 @@ const (
 	UDPLen      = 8
 	TCPMinLen   = 20
 	ICMPLen     = 8
+	SCTPLen     = 12 // common header (RFC 9260 3.1)
 	VXLANLen    = 8
 )
 

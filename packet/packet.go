@@ -10,7 +10,7 @@ const BatchSize = 64
 const Headroom = 256
 
 // Flags say what parse learned of a packet.
-type Flags uint16
+type Flags uint32
 
 const (
 	// Fragment: more-fragments is set or the fragment offset is not zero.
@@ -41,6 +41,15 @@ const (
 	Encapsulated
 	// Delivered: it is finished and was handed over only to be sent.
 	Delivered
+	// Tracked: conntrack and NAT have dealt with it; a worker that gets it by
+	// hand-over only routes it.
+	Tracked
+	// Reassembled: a fragment whose ports are known, in SrcPort and DstPort, from
+	// the first fragment of its datagram.
+	Reassembled
+	// Hairpin: a local endpoint sent it to an SNAT address of ours; its source is
+	// translated, its destination is not yet (RFC 4787 REQ-9).
+	Hairpin
 )
 
 // A Packet is one frame on its way through the pipeline: where its bytes are,
@@ -68,7 +77,7 @@ type Packet struct {
 	TTL       uint8  // as received
 	OuterTOS  uint8  // TOS of the outer header when Decapped
 	Src, Dst  uint32 // IPv4 addresses, host byte order
-	SrcPort   uint16 // TCP and UDP ports; ICMP echo: the id in both; else 0
+	SrcPort   uint16 // TCP, UDP and SCTP ports; ICMP echo: the id in both; else 0
 	DstPort   uint16
 	ICMPType  uint8
 	ICMPCode  uint8

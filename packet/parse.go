@@ -185,6 +185,12 @@ func parseL4(p *Packet, b []byte) Reason {
 		}
 		p.SrcPort = binary.BigEndian.Uint16(b[0:2])
 		p.DstPort = binary.BigEndian.Uint16(b[2:4])
+	case ProtoSCTP:
+		if len(b) < SCTPLen {
+			return BadL4Header
+		}
+		p.SrcPort = binary.BigEndian.Uint16(b[0:2])
+		p.DstPort = binary.BigEndian.Uint16(b[2:4])
 	case ProtoICMP:
 		return parseICMP(p, b)
 	}

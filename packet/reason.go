@@ -37,6 +37,24 @@ const (
 	VXLANNotForUs
 	TunnelError
 
+	// reassemble
+	FragmentOverlap
+	FragmentDuplicate
+	FragmentTimeout
+	FragmentsFull
+
+	// track, decide, translate
+	ConntrackFull
+	FlowQuota
+	FlowClash
+	NATPortsExhausted
+	NATPortQuota
+	NATNoFlow
+	NATProtocol
+	NATRuleDrop
+	ICMPErrorInvalid
+	ICMPErrorUnrelated
+
 	// route
 	NoRoute
 	TTLExceeded
@@ -98,6 +116,22 @@ var reasons = [NumReasons]reasonText{
 	VXLANECN:           {"vxlan-ecn", "outer CE over inner Not-ECT (RFC 6040 4.2)", false},
 	TunnelError:        {"tunnel-error", "an ICMP error other than fragmentation-needed about our own outer packet", true},
 	VXLANNotForUs:      {"vxlan-not-for-us", "the outer destination is not our VTEP", false},
+
+	FragmentOverlap:   {"fragment-overlap", "a fragment overlaps another of its datagram: the datagram is dropped whole (RFC 5722)", false},
+	FragmentDuplicate: {"fragment-duplicate", "a fragment came twice", true},
+	FragmentTimeout:   {"fragment-timeout", "the first fragment of the datagram did not come in time", false},
+	FragmentsFull:     {"fragments-full", "too many fragments wait for the first of their datagram", false},
+
+	ConntrackFull:      {"conntrack-full", "no room for a new flow, and none that may be given up", false},
+	FlowQuota:          {"flow-quota", "the pod has as many flows as it may have", false},
+	FlowClash:          {"flow-clash", "another flow has the same tuple", false},
+	NATPortsExhausted:  {"nat-ports-exhausted", "no port of the SNAT addresses is left for this destination", false},
+	NATPortQuota:       {"nat-port-quota", "the pod has as many SNAT ports as it may have", false},
+	NATNoFlow:          {"nat-no-flow", "to a port of an SNAT address, from where no flow of that port leads", true},
+	NATProtocol:        {"nat-unsupported-protocol", "a protocol that cannot be masqueraded: it would leave with the pod's address", false},
+	NATRuleDrop:        {"nat-rule-drop", "a masquerade rule says drop", true},
+	ICMPErrorInvalid:   {"icmp-error-invalid", "an ICMP error whose checksum, or that of the header it quotes, is wrong (RFC 5508 REQ-3)", false},
+	ICMPErrorUnrelated: {"icmp-error-unrelated", "an ICMP error that quotes no flow of ours (RFC 5508 REQ-4)", true},
 
 	NoRoute:              {"no-route", "no route to the destination", false},
 	TTLExceeded:          {"ttl-exceeded", "the TTL ran out here", true},
