@@ -1,9 +1,6 @@
 package dataplane
 
-import (
-	"ringway/dataplane/icmperr"
-	"ringway/packet"
-)
+import "ringway/packet"
 
 // decap strips the outer headers off VXLAN packets to our VTEP, and uses up the
 // ICMP errors about the VXLAN packets that we sent.
@@ -42,7 +39,7 @@ func (w *Worker) decapOne(i int, p *packet.Packet) {
 // MTU discovery for the tunnel (RFC 1191, RFC 2003 5.1). The error is believed
 // only if it quotes a packet from our VTEP to the tunnel port of a known node.
 func (w *Worker) learnPathMTU(p *packet.Packet) {
-	q, ok := icmperr.ParseQuoted(p)
+	q, ok := packet.ParseQuoted(p)
 	if !ok || q.Src != w.snap.Tunnel.VTEP || q.Proto != packet.ProtoUDP || q.DstPort != w.snap.Tunnel.Port {
 		return
 	}

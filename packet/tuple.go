@@ -19,14 +19,18 @@ func (t Tuple) Reverse() Tuple {
 // Tuple of a parsed packet. A protocol without ports has 0 for both; so does a
 // fragment without an L4 header unless it is Reassembled.
 func (p *Packet) Tuple() Tuple {
-	t := Tuple{Src: p.Src, Dst: p.Dst, SrcPort: p.SrcPort, DstPort: p.DstPort, Proto: p.Proto}
-	if p.Proto == ProtoICMP {
-		switch p.ICMPType {
+	return tupleOf(p.Src, p.Dst, p.SrcPort, p.DstPort, p.Proto, p.ICMPType)
+}
+
+// tupleOf takes the port off the answering side of an ICMP echo.
+func tupleOf(src, dst uint32, srcPort, dstPort uint16, proto, icmpType uint8) Tuple {
+	if proto == ProtoICMP {
+		switch icmpType {
 		case ICMPEcho:
-			t.DstPort = 0
+			dstPort = 0
 		case ICMPEchoReply:
-			t.SrcPort = 0
+			srcPort = 0
 		}
 	}
-	return t
+	return Tuple{Src: src, Dst: dst, SrcPort: srcPort, DstPort: dstPort, Proto: proto}
 }

@@ -1,6 +1,6 @@
 // Package icmperr makes the ICMP errors that a router sends (RFC 792, RFC 1812
-// 4.3), decides about which packets they may be sent and how often, and reads
-// those that arrive.
+// 4.3), and decides about which packets they may be sent and how often. Those
+// that arrive are read by [packet.ParseQuoted].
 package icmperr
 
 import (

@@ -2,6 +2,7 @@ package packettest
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"testing"
@@ -17,8 +18,8 @@ type Check func(gopacket.Packet) error
 
 // Verify decodes a frame from its Ethernet header on and applies the checks. A
 // frame that gopacket cannot decode fails, and so does one with a wrong IPv4,
-// TCP, UDP or ICMP checksum (unless it is a fragment, whose L4 checksum covers
-// more than is there; a UDP checksum of 0 is none).
+// TCP, UDP, ICMP or SCTP checksum (unless it is a fragment, whose L4 checksum
+// covers more than is there; a UDP or SCTP checksum of 0 is none).
 func Verify(t testing.TB, frame []byte, checks ...Check) {
 	t.Helper()
 	if err := verify(frame, layers.LayerTypeEthernet, checks); err != nil {
@@ -70,9 +71,22 @@ func checksums(p gopacket.Packet) error {
 		left = l4Checksum(ip.Payload, under, packet.ProtoUDP, Right)
 	case layers.IPProtocolICMPv4:
 		left = ^slowSum(ip.Payload)
+	case layers.IPProtocolSCTP:
+		return sctpChecksum(ip.Payload)
 	}
 	if left != 0 {
 		return fmt.Errorf("%v checksum is wrong by %#04x", ip.Protocol, left)
+	}
+	return nil
+}
+
+func sctpChecksum(segment []byte) error {
+	if len(segment) < packet.SCTPLen {
+		return nil
+	}
+	got, want := binary.LittleEndian.Uint32(segment[8:12]), slowCRC32c(segment)
+	if got != 0 && got != want {
+		return fmt.Errorf("SCTP checksum %#08x, want %#08x", got, want)
 	}
 	return nil
 }
@@ -115,7 +129,7 @@ func Atomic() Check {
 	})
 }
 
-// Ports checks the outermost UDP or TCP ports.
+// Ports checks the outermost UDP, TCP or SCTP ports.
 func Ports(src, dst uint16) Check {
 	want := [2]uint16{src, dst}
 	return func(p gopacket.Packet) error {
@@ -125,9 +139,11 @@ func Ports(src, dst uint16) Check {
 				return same("UDP ports", [2]uint16{uint16(l.SrcPort), uint16(l.DstPort)}, want)
 			case *layers.TCP:
 				return same("TCP ports", [2]uint16{uint16(l.SrcPort), uint16(l.DstPort)}, want)
+			case *layers.SCTP:
+				return same("SCTP ports", [2]uint16{uint16(l.SrcPort), uint16(l.DstPort)}, want)
 			}
 		}
-		return errors.New("neither TCP nor UDP")
+		return errors.New("neither TCP, UDP nor SCTP")
 	}
 }
 
