@@ -49,15 +49,17 @@ func dropMisfit(spec *ebpf.MapSpec, path string) error {
 	return nil
 }
 
-// load puts what the fields of into name into the kernel, maps pinned in dir but
-// for the shared ones, which are there already. Kernels before 5.11 account maps
+// load puts what the fields of into name into the kernel, maps pinned in dir,
+// unless that is empty, but for the shared ones, which are there already. Kernels before 5.11 account maps
 // to RLIMIT_MEMLOCK, which is therefore lifted.
 func load(spec *ebpf.CollectionSpec, dir string, shared map[string]*ebpf.Map, into any) error {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return fmt.Errorf("raise RLIMIT_MEMLOCK (needs CAP_SYS_RESOURCE): %w", err)
 	}
-	if err := pinAll(spec, dir, shared); err != nil {
-		return err
+	if dir != "" {
+		if err := pinAll(spec, dir, shared); err != nil {
+			return err
+		}
 	}
 	opts := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: dir}, MapReplacements: shared}
 	if err := spec.LoadAndAssign(into, opts); err != nil {

@@ -4,24 +4,9 @@
 // to the kernel, and never gives the kernel what is ours. With no socket to
 // take a frame it is dropped: the kernel would answer with a reset or a port
 // unreachable and so kill the very flows that a restarted agent takes over.
-#include "common.h"
-
-#define IP_OFFSET_MASK 0x1fff  // RFC 791 section 3.1, fragment offset
-
-// ICMP errors that quote a datagram of ours (RFC 792, RFC 1812 section 4.3.2).
-#define ICMP_UNREACHABLE 3
-#define ICMP_TIME_EXCEEDED 11
-#define ICMP_PARAMETER_PROBLEM 12
-
-enum counter {
-	PASSED,
-	VXLAN,
-	LOCAL_CIDR,
-	ICMP_ERROR,
-	TAKE_ALL,
-	NO_SOCKET,  // ours, but dropped for want of a socket
-	COUNTERS
-};
+#include "ipv4.h"
+#include "snat.h"
+#include "uplink.h"
 
 // Each word is written by one store of user space and read by one load, so a
 // packet never sees half of an update.
@@ -48,14 +33,6 @@ union mac {
 struct prefix {
 	__u32 length;  // bits
 	__be32 addr;
-};
-
-// linux/icmp.h draws in headers of the C library that do not suit this target.
-struct icmp {
-	__u8 type;
-	__u8 code;
-	__sum16 check;
-	__u32 rest;
 };
 
 struct {
@@ -89,13 +66,6 @@ struct {
 	__type(value, __u32);
 } xsks SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, COUNTERS);
-	__type(key, enum counter);
-	__type(value, __u64);
-} counters SEC(".maps");
-
 static __always_inline int is_vxlan(const struct udphdr *udp, void *end, union node node)
 {
 	return (void *)(udp + 1) <= end && udp->dest == node.vxlan_port;
@@ -109,12 +79,11 @@ static __always_inline int quotes_our_vxlan(const struct icmp *icmp, void *end, 
 
 	if ((void *)(quoted + 1) > end)
 		return 0;
-	if (icmp->type != ICMP_UNREACHABLE && icmp->type != ICMP_TIME_EXCEEDED &&
-	    icmp->type != ICMP_PARAMETER_PROBLEM)
+	if (!is_error(icmp->type))
 		return 0;
 	if (quoted->version != 4 || quoted->ihl < 5 || quoted->protocol != IPPROTO_UDP)
 		return 0;
-	if (quoted->saddr != node.vtep || quoted->frag_off & bpf_htons(IP_OFFSET_MASK))
+	if (quoted->saddr != node.vtep || is_later_fragment(quoted))
 		return 0;
 	return is_vxlan((void *)quoted + quoted->ihl * 4, end, node);
 }
@@ -125,15 +94,13 @@ static __always_inline enum counter classify_tunnel(const struct iphdr *ip, void
 {
 	const void *l4 = (const void *)ip + ip->ihl * 4;
 
-	if (!node.vtep || ip->daddr != node.vtep)
-		return PASSED;
-	if (ip->frag_off & bpf_htons(IP_OFFSET_MASK))
-		return PASSED;
+	if (!node.vtep || ip->daddr != node.vtep || is_later_fragment(ip))
+		return UNDECIDED;
 	if (ip->protocol == IPPROTO_UDP && is_vxlan(l4, end, node))
 		return VXLAN;
 	if (ip->protocol == IPPROTO_ICMP && quotes_our_vxlan(l4, end, node))
 		return ICMP_ERROR;
-	return PASSED;
+	return UNDECIDED;
 }
 
 static __always_inline int is_own_mac(const struct ethhdr *eth, __u64 own)
@@ -155,10 +122,13 @@ static __always_inline enum counter classify(const struct ethhdr *eth, const str
 {
 	union node node = { .word = *(const volatile __u64 *)&cfg->node };
 	struct prefix dst = { .length = 32, .addr = ip->daddr };
-	enum counter tunnel = classify_tunnel(ip, end, node);
+	enum counter what = classify_tunnel(ip, end, node);
 
-	if (tunnel != PASSED)
-		return tunnel;
+	if (what != UNDECIDED)
+		return what;
+	what = classify_snat(ip, end);
+	if (what != UNDECIDED)
+		return what;
 	if (bpf_map_lookup_elem(&local_prefixes, &dst))
 		return LOCAL_CIDR;
 	if (!node.take_all || is_group(dst.addr))
@@ -176,6 +146,22 @@ static __always_inline int pass(void)
 	return XDP_PASS;
 }
 
+// take gives the worker of this queue what is ours. A fragment to an SNAT address
+// can be the host's as well as ours, which shows when it is put together: where
+// nobody does that, the kernel gets it.
+static __always_inline int take(const struct xdp_md *ctx, enum counter what)
+{
+	int fallback = what == FRAGMENT ? XDP_PASS : XDP_DROP;
+	int verdict = bpf_redirect_map(&xsks, ctx->rx_queue_index, fallback);
+
+	count(&counters, what);
+	if (verdict == XDP_PASS)
+		return pass();
+	if (verdict != XDP_REDIRECT)
+		count(&counters, NO_SOCKET);
+	return verdict;
+}
+
 SEC("xdp")
 int rw_uplink(struct xdp_md *ctx)
 {
@@ -185,7 +171,6 @@ int rw_uplink(struct xdp_md *ctx)
 	struct settings *cfg;
 	enum counter what;
 	__u32 zero = 0;
-	int verdict;
 
 	if ((void *)(ip + 1) > end || eth->h_proto != bpf_htons(ETH_P_IP))
 		return pass();
@@ -197,10 +182,9 @@ int rw_uplink(struct xdp_md *ctx)
 	what = classify(eth, ip, end, cfg);
 	if (what == PASSED)
 		return pass();
-
-	count(&counters, what);
-	verdict = bpf_redirect_map(&xsks, ctx->rx_queue_index, XDP_DROP);
-	if (verdict != XDP_REDIRECT)
-		count(&counters, NO_SOCKET);
-	return verdict;
+	if (what == SNAT_FREE) {
+		count(&counters, SNAT_FREE);
+		return XDP_DROP;
+	}
+	return take(ctx, what);
 }

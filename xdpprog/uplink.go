@@ -9,18 +9,20 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 )
 
 // Names of the uplink's counters in [Uplink.Counters], in the order of enum
-// counter in uplink.c.
+// counter in uplink.h.
 var uplinkCounters = []string{
 	uplinkCounterPASSED:     "passed",
 	uplinkCounterVXLAN:      "vxlan",
 	uplinkCounterLOCAL_CIDR: "local_cidr",
 	uplinkCounterICMP_ERROR: "icmp_error",
 	uplinkCounterTAKE_ALL:   "take_all",
+	uplinkCounterFRAGMENT:   "fragment",
+	uplinkCounterSNAT_USED:  "snat_used",
+	uplinkCounterSNAT_FREE:  "snat_free",
 	uplinkCounterNO_SOCKET:  "no_socket",
 }
 
@@ -34,6 +36,7 @@ type UplinkOptions struct {
 	PinDir  string // absolute, on a bpffs: see [MountBPFFS]
 	Queues  int    // receive queues of the device, 1 or more
 	Mode    string // "native", "generic", or "auto": native, or else generic
+	NAT     *NAT   // open until AttachUplink returns; nil: no SNAT address
 }
 
 // Uplink is the program on an uplink and its maps. Its methods may be called
@@ -71,7 +74,7 @@ func AttachUplink(o UplinkOptions) (*Uplink, error) {
 		return nil, fmt.Errorf("uplink %s: %w", o.Device, err)
 	}
 	u := &Uplink{dir: filepath.Join(o.PinDir, uplinkPin(o.Device)), mac: dev.mac, queues: o.Queues}
-	if err := u.open(dev, o.Mode); err != nil {
+	if err := u.open(dev, o); err != nil {
 		return nil, errors.Join(fmt.Errorf("uplink %s: %w", o.Device, err), u.Close(), u.dropUnused())
 	}
 	return u, nil
@@ -91,13 +94,20 @@ func uplinkPin(device string) string {
 	return "uplink_" + strings.NewReplacer("%", "%25", ".", "%2E").Replace(device)
 }
 
-func (u *Uplink) open(dev device, mode string) error {
+func (u *Uplink) open(dev device, o UplinkOptions) error {
 	spec, err := loadUplink()
 	if err != nil {
 		return err
 	}
 	spec.Maps[uplinkMapXsks].MaxEntries = uint32(u.queues)
-	if err := load(spec, u.dir, nil, &u.objs); err != nil {
+	nat := o.NAT
+	if nat == nil {
+		if nat, err = loadNAT("", 1); err != nil {
+			return err
+		}
+		defer nat.Close()
+	}
+	if err := load(spec, u.dir, nat.shareWith(spec), &u.objs); err != nil {
 		return err
 	}
 	if u.settings, err = mapSettings(u.objs.Config); err != nil {
@@ -105,7 +115,7 @@ func (u *Uplink) open(dev device, mode string) error {
 	}
 	// Before the program can run, so that take-all knows the address at once.
 	u.settings.setMAC(u.mac)
-	u.attached, err = attach(u.objs.RwUplink, dev, mode, filepath.Join(u.dir, linkPin))
+	u.attached, err = attach(u.objs.RwUplink, dev, o.Mode, filepath.Join(u.dir, linkPin))
 	return err
 }
 
@@ -170,7 +180,7 @@ type lpmKey struct {
 // others: 4096 at most, IPv4. New ones are added before old ones are removed, so
 // what is in both sets never slips through to the kernel.
 func (u *Uplink) SetLocalPrefixes(prefixes []netip.Prefix) error {
-	want := make(map[lpmKey]bool, len(prefixes))
+	want := make(map[lpmKey]uint8, len(prefixes))
 	for _, p := range prefixes {
 		if !p.IsValid() || !p.Addr().Is4() {
 			return fmt.Errorf("local prefix %s: must be an IPv4 prefix", p)
@@ -178,7 +188,7 @@ func (u *Uplink) SetLocalPrefixes(prefixes []netip.Prefix) error {
 		if p.Bits() == 0 {
 			return fmt.Errorf("local prefix %s: would take the host's own traffic; use take: all", p)
 		}
-		want[lpmKey{Bits: uint32(p.Bits()), Addr: p.Masked().Addr().As4()}] = true
+		want[lpmKey{Bits: uint32(p.Bits()), Addr: p.Masked().Addr().As4()}] = 1
 	}
 	if err := replace(u.objs.LocalPrefixes, want); err != nil {
 		return fmt.Errorf("set %d local prefixes: %w", len(want), err)
@@ -189,12 +199,12 @@ func (u *Uplink) SetLocalPrefixes(prefixes []netip.Prefix) error {
 // SetHostAddrs names the host's own addresses, which take-all leaves to the
 // kernel: 4096 at most, IPv4. Added before removed, as SetLocalPrefixes.
 func (u *Uplink) SetHostAddrs(addrs []netip.Addr) error {
-	want := make(map[[4]byte]bool, len(addrs))
+	want := make(map[[4]byte]uint8, len(addrs))
 	for _, a := range addrs {
 		if !a.Is4() {
 			return fmt.Errorf("host address %s: must be an IPv4 address", a)
 		}
-		want[a.As4()] = true
+		want[a.As4()] = 1
 	}
 	if err := replace(u.objs.HostAddrs, want); err != nil {
 		return fmt.Errorf("set %d host addresses: %w", len(want), err)
@@ -202,54 +212,11 @@ func (u *Uplink) SetHostAddrs(addrs []netip.Addr) error {
 	return nil
 }
 
-// replace makes the keys of m those of want; on an error what was in force stays.
-func replace[K comparable](m *ebpf.Map, want map[K]bool) error {
-	have, err := keys[K](m)
-	if err != nil {
-		return err
-	}
-	var added []K
-	for k := range want {
-		if have[k] {
-			continue
-		}
-		if err := m.Put(k, uint8(1)); err != nil {
-			return errors.Join(err, removeAll(m, added))
-		}
-		added = append(added, k)
-	}
-	var surplus []K
-	for k := range have {
-		if !want[k] {
-			surplus = append(surplus, k)
-		}
-	}
-	return removeAll(m, surplus)
-}
-
-func keys[K comparable](m *ebpf.Map) (map[K]bool, error) {
-	all := make(map[K]bool)
-	var k K
-	var v uint8
-	it := m.Iterate()
-	for it.Next(&k, &v) {
-		all[k] = true
-	}
-	return all, it.Err()
-}
-
-func removeAll[K any](m *ebpf.Map, keys []K) error {
-	for _, k := range keys {
-		if err := remove(m, k); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // Counters since the pins were made, in frames: passed to the kernel; vxlan,
-// local_cidr, icmp_error and take_all were ours for that reason; no_socket is
-// how many of these were dropped because no socket was there to take them.
+// local_cidr, icmp_error, take_all, fragment (to an SNAT address) and snat_used
+// were ours for that reason; no_socket is how many of these were dropped because
+// no socket was there to take them, but for fragments, which then count as passed
+// as well. snat_free were dropped: ours, and no flow had the port.
 func (u *Uplink) Counters() (map[string]uint64, error) {
 	return sum(u.objs.Counters, uplinkCounters)
 }
@@ -260,7 +227,8 @@ func (u *Uplink) Close() error {
 	err := u.settings.unmap()
 	u.settings = nil
 	return errors.Join(err, closeAll(
-		u.objs.RwUplink, u.objs.Config, u.objs.LocalPrefixes, u.objs.HostAddrs, u.objs.Xsks, u.objs.Counters))
+		u.objs.RwUplink, u.objs.Config, u.objs.LocalPrefixes, u.objs.HostAddrs, u.objs.Xsks, u.objs.Counters,
+		u.objs.SnatAddrs, u.objs.SnatPorts))
 }
 
 // Detach takes the program off the device and the pins away, then closes.

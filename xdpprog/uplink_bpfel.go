@@ -21,8 +21,11 @@ const (
 	uplinkCounterLOCAL_CIDR uplinkCounter = 2
 	uplinkCounterICMP_ERROR uplinkCounter = 3
 	uplinkCounterTAKE_ALL   uplinkCounter = 4
-	uplinkCounterNO_SOCKET  uplinkCounter = 5
-	uplinkCounterCOUNTERS   uplinkCounter = 6
+	uplinkCounterFRAGMENT   uplinkCounter = 5
+	uplinkCounterSNAT_USED  uplinkCounter = 6
+	uplinkCounterSNAT_FREE  uplinkCounter = 7
+	uplinkCounterNO_SOCKET  uplinkCounter = 8
+	uplinkCounterCOUNTERS   uplinkCounter = 9
 )
 
 type uplinkPrefix struct {
@@ -45,6 +48,8 @@ const (
 	uplinkMapCounters      = "counters"
 	uplinkMapHostAddrs     = "host_addrs"
 	uplinkMapLocalPrefixes = "local_prefixes"
+	uplinkMapSnatAddrs     = "snat_addrs"
+	uplinkMapSnatPorts     = "snat_ports"
 	uplinkMapXsks          = "xsks"
 	uplinkProgRwUplink     = "rw_uplink"
 )
@@ -102,6 +107,8 @@ type uplinkMapSpecs struct {
 	Counters      *ebpf.MapSpec `ebpf:"counters"`
 	HostAddrs     *ebpf.MapSpec `ebpf:"host_addrs"`
 	LocalPrefixes *ebpf.MapSpec `ebpf:"local_prefixes"`
+	SnatAddrs     *ebpf.MapSpec `ebpf:"snat_addrs"`
+	SnatPorts     *ebpf.MapSpec `ebpf:"snat_ports"`
 	Xsks          *ebpf.MapSpec `ebpf:"xsks"`
 }
 
@@ -135,6 +142,8 @@ type uplinkMaps struct {
 	Counters      *ebpf.Map `ebpf:"counters"`
 	HostAddrs     *ebpf.Map `ebpf:"host_addrs"`
 	LocalPrefixes *ebpf.Map `ebpf:"local_prefixes"`
+	SnatAddrs     *ebpf.Map `ebpf:"snat_addrs"`
+	SnatPorts     *ebpf.Map `ebpf:"snat_ports"`
 	Xsks          *ebpf.Map `ebpf:"xsks"`
 }
 
@@ -144,6 +153,8 @@ func (m *uplinkMaps) Close() error {
 		m.Counters,
 		m.HostAddrs,
 		m.LocalPrefixes,
+		m.SnatAddrs,
+		m.SnatPorts,
 		m.Xsks,
 	)
 }
