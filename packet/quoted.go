@@ -43,7 +43,7 @@ func ParseQuoted(p *Packet) (q Quoted, ok bool) {
 		return q, false
 	}
 	icmp := ICMP(p.Buf[p.L4:p.End])
-	if len(icmp) < ICMPLen+IPv4MinLen || !isICMPError(icmp.Type()) {
+	if len(icmp) < ICMPLen+IPv4MinLen || !IsICMPError(icmp.Type()) {
 		return q, false
 	}
 	if Fold(Sum(icmp, 0)) != 0xffff {
@@ -69,8 +69,8 @@ func ParseQuoted(p *Packet) (q Quoted, ok bool) {
 	return q, true
 }
 
-// isICMPError names the types that quote a packet (RFC 1812 4.3.2.7).
-func isICMPError(icmpType uint8) bool {
+// IsICMPError names the types that quote a packet (RFC 1812 4.3.2.7).
+func IsICMPError(icmpType uint8) bool {
 	switch icmpType {
 	case ICMPUnreachable, ICMPSourceQuench, ICMPRedirect, ICMPTimeExceeded, ICMPParameterProblem:
 		return true
