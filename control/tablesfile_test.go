@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"ringway/internal/filewatch"
 )
 
 // logBuffer is a log that a test can read while it is written.
@@ -138,7 +140,7 @@ func TestTouchedFileIsNotAppliedAgain(t *testing.T) {
 	e.waitOffer(t)
 	put(t, path, doc(1))
 	put(t, path+".other", "x") // a neighbour in the directory
-	time.Sleep(3 * settle)
+	time.Sleep(3 * filewatch.Settle)
 	put(t, path, doc(2))
 	e.waitOffer(t)
 	if got, want := e.versions(), []uint64{1, 2}; !reflect.DeepEqual(got, want) {
