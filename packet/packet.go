@@ -47,6 +47,14 @@ const (
 	// Reassembled: a fragment whose ports are known, in SrcPort and DstPort, from
 	// the first fragment of its datagram.
 	Reassembled
+	// NewFlow: conntrack knows no flow of it yet.
+	NewFlow
+	// Translated: NAT has done what there was to do.
+	Translated
+	// Delegated: another worker handed it over to have a port for its flow.
+	Delegated
+	// Inbound: another worker has dealt with its source's half of the flow.
+	Inbound
 	// Hairpin: a local endpoint sent it to an SNAT address of ours; its source is
 	// translated, its destination is not yet (RFC 4787 REQ-9).
 	Hairpin
@@ -90,6 +98,8 @@ type Packet struct {
 	MTU     uint16 // of its next hop, where it is Oversize
 	Waits   int64  // while parked for a neighbour: when it is given up, monotonic nanoseconds
 	Peer    uint32 // outer source address when Decapped, host byte order
+	Flow    uint32 // flow and direction in its worker's conntrack table (conntrack.Ref); 0: none
+	NewID   uint16 // IPv4 identification of its datagram once translated, where it is a fragment
 }
 
 // Bytes returns the frame from its Ethernet header to the end of the IPv4
