@@ -1,0 +1,90 @@
+package nat
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"ringway/internal/filewatch"
+)
+
+// IPMasqUpdate is what an ip-masq-agent file has come to: a new Config, or why
+// there is none, and then what was in force stays.
+type IPMasqUpdate struct {
+	Config IPMasq
+	Err    error
+}
+
+// WatchIPMasq follows an ip-masq-agent file. The channel gives what the file
+// says now, as the first update, and then each change of it; it is closed some
+// time after ctx has ended. A file that is missing is no error, at the start or
+// later: the profile's defaults hold then. A missing directory is, because its
+// coming would go unseen. Notes of the file go to log.
+func WatchIPMasq(ctx context.Context, path string, profile Profile, log *slog.Logger) (<-chan IPMasqUpdate, error) {
+	if _, err := ParseIPMasq(nil, profile); err != nil {
+		return nil, err
+	}
+	w, err := filewatch.New(path, log)
+	if err != nil {
+		return nil, fmt.Errorf("ip-masq-agent file: %w: make its directory or choose another file", err)
+	}
+	f := &ipmasqFile{path: path, profile: profile, log: log, updates: make(chan IPMasqUpdate)}
+	go func() {
+		defer close(f.updates)
+		f.look(ctx)
+		w.Run(ctx, func() { f.look(ctx) })
+	}()
+	return f.updates, nil
+}
+
+type ipmasqFile struct {
+	path    string
+	profile Profile
+	log     *slog.Logger
+	updates chan IPMasqUpdate
+
+	looked bool
+	last   []byte // content at the last look; nil: it was missing or unreadable
+	failed string // why it could not be read
+}
+
+// look sends an update if there is something new. A missing file is one without
+// content: both mean the defaults.
+func (f *ipmasqFile) look(ctx context.Context) {
+	doc, err := os.ReadFile(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		doc, err = nil, nil
+	}
+	failed := ""
+	if err != nil {
+		failed = err.Error()
+	}
+	if f.looked && failed == f.failed && bytes.Equal(doc, f.last) {
+		return
+	}
+	f.looked, f.last, f.failed = true, doc, failed
+	if err != nil {
+		f.send(ctx, IPMasqUpdate{Err: fmt.Errorf("read the ip-masq-agent file: %w", err)})
+		return
+	}
+	c, err := ParseIPMasq(doc, f.profile)
+	if err != nil {
+		f.send(ctx, IPMasqUpdate{Err: fmt.Errorf("%s: %w", f.path, err)})
+		return
+	}
+	for _, n := range c.Notes {
+		f.log.Warn("ip-masq-agent file", "file", f.path, "note", n)
+	}
+	f.send(ctx, IPMasqUpdate{Config: c})
+}
+
+func (f *ipmasqFile) send(ctx context.Context, u IPMasqUpdate) {
+	select {
+	case f.updates <- u:
+	case <-ctx.Done():
+	}
+}
