@@ -24,6 +24,8 @@ type Status struct {
 	Ports         []PortStatus
 	Endpoints     int
 	MaxEndpoints  int
+	Conntrack     ConntrackStatus
+	Masquerade    MasqueradeStatus
 	MemoryBytes   uint64 // UMEM, rings and what the kernel keeps for them
 	Reasons       []string
 }

@@ -581,6 +581,427 @@ func (x *GetDropsResponse) GetItems() []*Drop {
 	return nil
 }
 
+// FlowFilter selects flows by all of its fields; one that is left out selects
+// all.
+type FlowFilter struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of a local endpoint.
+	Endpoint string `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// "tcp", "udp", "icmp", "sctp", or the number.
+	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// IPv4 address of either end, in either tuple.
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// Port of either end, in either tuple; of ICMP the id.
+	Port uint32 `protobuf:"varint,4,opt,name=port,proto3" json:"port,omitempty"`
+	// Only flows whose source is translated.
+	Snat          bool `protobuf:"varint,5,opt,name=snat,proto3" json:"snat,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowFilter) Reset() {
+	*x = FlowFilter{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowFilter) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowFilter) ProtoMessage() {}
+
+func (x *FlowFilter) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowFilter.ProtoReflect.Descriptor instead.
+func (*FlowFilter) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *FlowFilter) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *FlowFilter) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *FlowFilter) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *FlowFilter) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *FlowFilter) GetSnat() bool {
+	if x != nil {
+		return x.Snat
+	}
+	return false
+}
+
+type GetFlowsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filter        *FlowFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFlowsRequest) Reset() {
+	*x = GetFlowsRequest{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFlowsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFlowsRequest) ProtoMessage() {}
+
+func (x *GetFlowsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFlowsRequest.ProtoReflect.Descriptor instead.
+func (*GetFlowsRequest) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *GetFlowsRequest) GetFilter() *FlowFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+type GetFlowsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Items         []*Flow                `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetFlowsResponse) Reset() {
+	*x = GetFlowsResponse{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetFlowsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetFlowsResponse) ProtoMessage() {}
+
+func (x *GetFlowsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetFlowsResponse.ProtoReflect.Descriptor instead.
+func (*GetFlowsResponse) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetFlowsResponse) GetItems() []*Flow {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+type GetNatRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNatRequest) Reset() {
+	*x = GetNatRequest{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNatRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNatRequest) ProtoMessage() {}
+
+func (x *GetNatRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNatRequest.ProtoReflect.Descriptor instead.
+func (*GetNatRequest) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{17}
+}
+
+type GetNatResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Nat           *Nat                   `protobuf:"bytes,1,opt,name=nat,proto3" json:"nat,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNatResponse) Reset() {
+	*x = GetNatResponse{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNatResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNatResponse) ProtoMessage() {}
+
+func (x *GetNatResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNatResponse.ProtoReflect.Descriptor instead.
+func (*GetNatResponse) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *GetNatResponse) GetNat() *Nat {
+	if x != nil {
+		return x.Nat
+	}
+	return nil
+}
+
+type GetMasqueradeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMasqueradeRequest) Reset() {
+	*x = GetMasqueradeRequest{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMasqueradeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMasqueradeRequest) ProtoMessage() {}
+
+func (x *GetMasqueradeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMasqueradeRequest.ProtoReflect.Descriptor instead.
+func (*GetMasqueradeRequest) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{19}
+}
+
+type GetMasqueradeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order in which they are tried.
+	Items         []*MasqueradeRule `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetMasqueradeResponse) Reset() {
+	*x = GetMasqueradeResponse{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetMasqueradeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetMasqueradeResponse) ProtoMessage() {}
+
+func (x *GetMasqueradeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetMasqueradeResponse.ProtoReflect.Descriptor instead.
+func (*GetMasqueradeResponse) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *GetMasqueradeResponse) GetItems() []*MasqueradeRule {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+type FlushFlowsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Filter        *FlowFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlushFlowsRequest) Reset() {
+	*x = FlushFlowsRequest{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlushFlowsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlushFlowsRequest) ProtoMessage() {}
+
+func (x *FlushFlowsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlushFlowsRequest.ProtoReflect.Descriptor instead.
+func (*FlushFlowsRequest) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *FlushFlowsRequest) GetFilter() *FlowFilter {
+	if x != nil {
+		return x.Filter
+	}
+	return nil
+}
+
+type FlushFlowsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many there were.
+	Flows         uint64 `protobuf:"varint,1,opt,name=flows,proto3" json:"flows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlushFlowsResponse) Reset() {
+	*x = FlushFlowsResponse{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlushFlowsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlushFlowsResponse) ProtoMessage() {}
+
+func (x *FlushFlowsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlushFlowsResponse.ProtoReflect.Descriptor instead.
+func (*FlushFlowsResponse) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *FlushFlowsResponse) GetFlows() uint64 {
+	if x != nil {
+		return x.Flows
+	}
+	return 0
+}
+
 type ApplyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	TableSet      *TableSet              `protobuf:"bytes,1,opt,name=table_set,json=tableSet,proto3" json:"table_set,omitempty"`
@@ -590,7 +1011,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[14]
+	mi := &file_ringway_v1_agent_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +1023,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[14]
+	mi := &file_ringway_v1_agent_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +1036,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{14}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ApplyRequest) GetTableSet() *TableSet {
@@ -635,7 +1056,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[15]
+	mi := &file_ringway_v1_agent_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -647,7 +1068,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[15]
+	mi := &file_ringway_v1_agent_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -660,7 +1081,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{15}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ApplyResponse) GetVersion() uint64 {
@@ -687,7 +1108,7 @@ type AddEndpointRequest struct {
 
 func (x *AddEndpointRequest) Reset() {
 	*x = AddEndpointRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[16]
+	mi := &file_ringway_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -699,7 +1120,7 @@ func (x *AddEndpointRequest) String() string {
 func (*AddEndpointRequest) ProtoMessage() {}
 
 func (x *AddEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[16]
+	mi := &file_ringway_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -712,7 +1133,7 @@ func (x *AddEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddEndpointRequest.ProtoReflect.Descriptor instead.
 func (*AddEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{16}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AddEndpointRequest) GetName() string {
@@ -759,7 +1180,7 @@ type AddEndpointResponse struct {
 
 func (x *AddEndpointResponse) Reset() {
 	*x = AddEndpointResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[17]
+	mi := &file_ringway_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +1192,7 @@ func (x *AddEndpointResponse) String() string {
 func (*AddEndpointResponse) ProtoMessage() {}
 
 func (x *AddEndpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[17]
+	mi := &file_ringway_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +1205,7 @@ func (x *AddEndpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddEndpointResponse.ProtoReflect.Descriptor instead.
 func (*AddEndpointResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{17}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AddEndpointResponse) GetEndpoint() *Endpoint {
@@ -803,7 +1224,7 @@ type DeleteEndpointRequest struct {
 
 func (x *DeleteEndpointRequest) Reset() {
 	*x = DeleteEndpointRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[18]
+	mi := &file_ringway_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -815,7 +1236,7 @@ func (x *DeleteEndpointRequest) String() string {
 func (*DeleteEndpointRequest) ProtoMessage() {}
 
 func (x *DeleteEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[18]
+	mi := &file_ringway_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -828,7 +1249,7 @@ func (x *DeleteEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEndpointRequest.ProtoReflect.Descriptor instead.
 func (*DeleteEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{18}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *DeleteEndpointRequest) GetName() string {
@@ -846,7 +1267,7 @@ type DeleteEndpointResponse struct {
 
 func (x *DeleteEndpointResponse) Reset() {
 	*x = DeleteEndpointResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[19]
+	mi := &file_ringway_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -858,7 +1279,7 @@ func (x *DeleteEndpointResponse) String() string {
 func (*DeleteEndpointResponse) ProtoMessage() {}
 
 func (x *DeleteEndpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[19]
+	mi := &file_ringway_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -871,7 +1292,7 @@ func (x *DeleteEndpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEndpointResponse.ProtoReflect.Descriptor instead.
 func (*DeleteEndpointResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{19}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 type CaptureRequest struct {
@@ -889,7 +1310,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[20]
+	mi := &file_ringway_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +1322,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[20]
+	mi := &file_ringway_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +1335,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{20}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CaptureRequest) GetPort() string {
@@ -954,7 +1375,7 @@ type CaptureResponse struct {
 
 func (x *CaptureResponse) Reset() {
 	*x = CaptureResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[21]
+	mi := &file_ringway_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1387,7 @@ func (x *CaptureResponse) String() string {
 func (*CaptureResponse) ProtoMessage() {}
 
 func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[21]
+	mi := &file_ringway_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1400,7 @@ func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureResponse.ProtoReflect.Descriptor instead.
 func (*CaptureResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CaptureResponse) GetPacket() *Packet {
@@ -1000,7 +1421,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[22]
+	mi := &file_ringway_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1433,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[22]
+	mi := &file_ringway_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1446,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Refusal) GetProblems() []*Problem {
@@ -1048,7 +1469,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[23]
+	mi := &file_ringway_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1060,7 +1481,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[23]
+	mi := &file_ringway_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1073,7 +1494,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Problem) GetField() string {
@@ -1123,7 +1544,28 @@ const file_ringway_v1_agent_proto_rawDesc = "" +
 	"\x05items\x18\x01 \x03(\v2\x10.ringway.v1.PortR\x05items\"\x11\n" +
 	"\x0fGetDropsRequest\":\n" +
 	"\x10GetDropsResponse\x12&\n" +
-	"\x05items\x18\x01 \x03(\v2\x10.ringway.v1.DropR\x05items\"A\n" +
+	"\x05items\x18\x01 \x03(\v2\x10.ringway.v1.DropR\x05items\"\x86\x01\n" +
+	"\n" +
+	"FlowFilter\x12\x1a\n" +
+	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04port\x18\x04 \x01(\rR\x04port\x12\x12\n" +
+	"\x04snat\x18\x05 \x01(\bR\x04snat\"A\n" +
+	"\x0fGetFlowsRequest\x12.\n" +
+	"\x06filter\x18\x01 \x01(\v2\x16.ringway.v1.FlowFilterR\x06filter\":\n" +
+	"\x10GetFlowsResponse\x12&\n" +
+	"\x05items\x18\x01 \x03(\v2\x10.ringway.v1.FlowR\x05items\"\x0f\n" +
+	"\rGetNatRequest\"3\n" +
+	"\x0eGetNatResponse\x12!\n" +
+	"\x03nat\x18\x01 \x01(\v2\x0f.ringway.v1.NatR\x03nat\"\x16\n" +
+	"\x14GetMasqueradeRequest\"I\n" +
+	"\x15GetMasqueradeResponse\x120\n" +
+	"\x05items\x18\x01 \x03(\v2\x1a.ringway.v1.MasqueradeRuleR\x05items\"C\n" +
+	"\x11FlushFlowsRequest\x12.\n" +
+	"\x06filter\x18\x01 \x01(\v2\x16.ringway.v1.FlowFilterR\x06filter\"*\n" +
+	"\x12FlushFlowsResponse\x12\x14\n" +
+	"\x05flows\x18\x01 \x01(\x04R\x05flows\"A\n" +
 	"\fApplyRequest\x121\n" +
 	"\ttable_set\x18\x01 \x01(\v2\x14.ringway.v1.TableSetR\btableSet\")\n" +
 	"\rApplyResponse\x12\x18\n" +
@@ -1154,7 +1596,7 @@ const file_ringway_v1_agent_proto_rawDesc = "" +
 	"\aProblem\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06remedy\x18\x03 \x01(\tR\x06remedy2\xd2\x06\n" +
+	"\x06remedy\x18\x03 \x01(\tR\x06remedy2\xff\b\n" +
 	"\fAgentService\x12H\n" +
 	"\tGetStatus\x12\x1c.ringway.v1.GetStatusRequest\x1a\x1d.ringway.v1.GetStatusResponse\x12G\n" +
 	"\bGetNodes\x12\x1b.ringway.v1.GetNodesRequest\x1a\x1c.ringway.v1.GetNodesResponse0\x01\x12J\n" +
@@ -1162,10 +1604,15 @@ const file_ringway_v1_agent_proto_rawDesc = "" +
 	"\fGetNeighbors\x12\x1f.ringway.v1.GetNeighborsRequest\x1a .ringway.v1.GetNeighborsResponse0\x01\x12S\n" +
 	"\fGetEndpoints\x12\x1f.ringway.v1.GetEndpointsRequest\x1a .ringway.v1.GetEndpointsResponse0\x01\x12E\n" +
 	"\bGetPorts\x12\x1b.ringway.v1.GetPortsRequest\x1a\x1c.ringway.v1.GetPortsResponse\x12E\n" +
-	"\bGetDrops\x12\x1b.ringway.v1.GetDropsRequest\x1a\x1c.ringway.v1.GetDropsResponse\x12<\n" +
+	"\bGetDrops\x12\x1b.ringway.v1.GetDropsRequest\x1a\x1c.ringway.v1.GetDropsResponse\x12G\n" +
+	"\bGetFlows\x12\x1b.ringway.v1.GetFlowsRequest\x1a\x1c.ringway.v1.GetFlowsResponse0\x01\x12?\n" +
+	"\x06GetNat\x12\x19.ringway.v1.GetNatRequest\x1a\x1a.ringway.v1.GetNatResponse\x12T\n" +
+	"\rGetMasquerade\x12 .ringway.v1.GetMasqueradeRequest\x1a!.ringway.v1.GetMasqueradeResponse\x12<\n" +
 	"\x05Apply\x12\x18.ringway.v1.ApplyRequest\x1a\x19.ringway.v1.ApplyResponse\x12N\n" +
 	"\vAddEndpoint\x12\x1e.ringway.v1.AddEndpointRequest\x1a\x1f.ringway.v1.AddEndpointResponse\x12W\n" +
-	"\x0eDeleteEndpoint\x12!.ringway.v1.DeleteEndpointRequest\x1a\".ringway.v1.DeleteEndpointResponse\x12D\n" +
+	"\x0eDeleteEndpoint\x12!.ringway.v1.DeleteEndpointRequest\x1a\".ringway.v1.DeleteEndpointResponse\x12K\n" +
+	"\n" +
+	"FlushFlows\x12\x1d.ringway.v1.FlushFlowsRequest\x1a\x1e.ringway.v1.FlushFlowsResponse\x12D\n" +
 	"\aCapture\x12\x1a.ringway.v1.CaptureRequest\x1a\x1b.ringway.v1.CaptureResponse0\x01B%Z#ringway/control/ringwayv1;ringwayv1b\x06proto3"
 
 var (
@@ -1180,7 +1627,7 @@ func file_ringway_v1_agent_proto_rawDescGZIP() []byte {
 	return file_ringway_v1_agent_proto_rawDescData
 }
 
-var file_ringway_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_ringway_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
 var file_ringway_v1_agent_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),       // 0: ringway.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),      // 1: ringway.v1.GetStatusResponse
@@ -1196,67 +1643,92 @@ var file_ringway_v1_agent_proto_goTypes = []any{
 	(*GetPortsResponse)(nil),       // 11: ringway.v1.GetPortsResponse
 	(*GetDropsRequest)(nil),        // 12: ringway.v1.GetDropsRequest
 	(*GetDropsResponse)(nil),       // 13: ringway.v1.GetDropsResponse
-	(*ApplyRequest)(nil),           // 14: ringway.v1.ApplyRequest
-	(*ApplyResponse)(nil),          // 15: ringway.v1.ApplyResponse
-	(*AddEndpointRequest)(nil),     // 16: ringway.v1.AddEndpointRequest
-	(*AddEndpointResponse)(nil),    // 17: ringway.v1.AddEndpointResponse
-	(*DeleteEndpointRequest)(nil),  // 18: ringway.v1.DeleteEndpointRequest
-	(*DeleteEndpointResponse)(nil), // 19: ringway.v1.DeleteEndpointResponse
-	(*CaptureRequest)(nil),         // 20: ringway.v1.CaptureRequest
-	(*CaptureResponse)(nil),        // 21: ringway.v1.CaptureResponse
-	(*Refusal)(nil),                // 22: ringway.v1.Refusal
-	(*Problem)(nil),                // 23: ringway.v1.Problem
-	nil,                            // 24: ringway.v1.AddEndpointRequest.LabelsEntry
-	(*Status)(nil),                 // 25: ringway.v1.Status
-	(*NodeStatus)(nil),             // 26: ringway.v1.NodeStatus
-	(*Route)(nil),                  // 27: ringway.v1.Route
-	(*Neighbor)(nil),               // 28: ringway.v1.Neighbor
-	(*Endpoint)(nil),               // 29: ringway.v1.Endpoint
-	(*Port)(nil),                   // 30: ringway.v1.Port
-	(*Drop)(nil),                   // 31: ringway.v1.Drop
-	(*TableSet)(nil),               // 32: ringway.v1.TableSet
-	(*Packet)(nil),                 // 33: ringway.v1.Packet
+	(*FlowFilter)(nil),             // 14: ringway.v1.FlowFilter
+	(*GetFlowsRequest)(nil),        // 15: ringway.v1.GetFlowsRequest
+	(*GetFlowsResponse)(nil),       // 16: ringway.v1.GetFlowsResponse
+	(*GetNatRequest)(nil),          // 17: ringway.v1.GetNatRequest
+	(*GetNatResponse)(nil),         // 18: ringway.v1.GetNatResponse
+	(*GetMasqueradeRequest)(nil),   // 19: ringway.v1.GetMasqueradeRequest
+	(*GetMasqueradeResponse)(nil),  // 20: ringway.v1.GetMasqueradeResponse
+	(*FlushFlowsRequest)(nil),      // 21: ringway.v1.FlushFlowsRequest
+	(*FlushFlowsResponse)(nil),     // 22: ringway.v1.FlushFlowsResponse
+	(*ApplyRequest)(nil),           // 23: ringway.v1.ApplyRequest
+	(*ApplyResponse)(nil),          // 24: ringway.v1.ApplyResponse
+	(*AddEndpointRequest)(nil),     // 25: ringway.v1.AddEndpointRequest
+	(*AddEndpointResponse)(nil),    // 26: ringway.v1.AddEndpointResponse
+	(*DeleteEndpointRequest)(nil),  // 27: ringway.v1.DeleteEndpointRequest
+	(*DeleteEndpointResponse)(nil), // 28: ringway.v1.DeleteEndpointResponse
+	(*CaptureRequest)(nil),         // 29: ringway.v1.CaptureRequest
+	(*CaptureResponse)(nil),        // 30: ringway.v1.CaptureResponse
+	(*Refusal)(nil),                // 31: ringway.v1.Refusal
+	(*Problem)(nil),                // 32: ringway.v1.Problem
+	nil,                            // 33: ringway.v1.AddEndpointRequest.LabelsEntry
+	(*Status)(nil),                 // 34: ringway.v1.Status
+	(*NodeStatus)(nil),             // 35: ringway.v1.NodeStatus
+	(*Route)(nil),                  // 36: ringway.v1.Route
+	(*Neighbor)(nil),               // 37: ringway.v1.Neighbor
+	(*Endpoint)(nil),               // 38: ringway.v1.Endpoint
+	(*Port)(nil),                   // 39: ringway.v1.Port
+	(*Drop)(nil),                   // 40: ringway.v1.Drop
+	(*Flow)(nil),                   // 41: ringway.v1.Flow
+	(*Nat)(nil),                    // 42: ringway.v1.Nat
+	(*MasqueradeRule)(nil),         // 43: ringway.v1.MasqueradeRule
+	(*TableSet)(nil),               // 44: ringway.v1.TableSet
+	(*Packet)(nil),                 // 45: ringway.v1.Packet
 }
 var file_ringway_v1_agent_proto_depIdxs = []int32{
-	25, // 0: ringway.v1.GetStatusResponse.status:type_name -> ringway.v1.Status
-	26, // 1: ringway.v1.GetNodesResponse.items:type_name -> ringway.v1.NodeStatus
-	27, // 2: ringway.v1.GetRoutesResponse.items:type_name -> ringway.v1.Route
-	28, // 3: ringway.v1.GetNeighborsResponse.items:type_name -> ringway.v1.Neighbor
-	29, // 4: ringway.v1.GetEndpointsResponse.items:type_name -> ringway.v1.Endpoint
-	30, // 5: ringway.v1.GetPortsResponse.items:type_name -> ringway.v1.Port
-	31, // 6: ringway.v1.GetDropsResponse.items:type_name -> ringway.v1.Drop
-	32, // 7: ringway.v1.ApplyRequest.table_set:type_name -> ringway.v1.TableSet
-	24, // 8: ringway.v1.AddEndpointRequest.labels:type_name -> ringway.v1.AddEndpointRequest.LabelsEntry
-	29, // 9: ringway.v1.AddEndpointResponse.endpoint:type_name -> ringway.v1.Endpoint
-	33, // 10: ringway.v1.CaptureResponse.packet:type_name -> ringway.v1.Packet
-	23, // 11: ringway.v1.Refusal.problems:type_name -> ringway.v1.Problem
-	0,  // 12: ringway.v1.AgentService.GetStatus:input_type -> ringway.v1.GetStatusRequest
-	2,  // 13: ringway.v1.AgentService.GetNodes:input_type -> ringway.v1.GetNodesRequest
-	4,  // 14: ringway.v1.AgentService.GetRoutes:input_type -> ringway.v1.GetRoutesRequest
-	6,  // 15: ringway.v1.AgentService.GetNeighbors:input_type -> ringway.v1.GetNeighborsRequest
-	8,  // 16: ringway.v1.AgentService.GetEndpoints:input_type -> ringway.v1.GetEndpointsRequest
-	10, // 17: ringway.v1.AgentService.GetPorts:input_type -> ringway.v1.GetPortsRequest
-	12, // 18: ringway.v1.AgentService.GetDrops:input_type -> ringway.v1.GetDropsRequest
-	14, // 19: ringway.v1.AgentService.Apply:input_type -> ringway.v1.ApplyRequest
-	16, // 20: ringway.v1.AgentService.AddEndpoint:input_type -> ringway.v1.AddEndpointRequest
-	18, // 21: ringway.v1.AgentService.DeleteEndpoint:input_type -> ringway.v1.DeleteEndpointRequest
-	20, // 22: ringway.v1.AgentService.Capture:input_type -> ringway.v1.CaptureRequest
-	1,  // 23: ringway.v1.AgentService.GetStatus:output_type -> ringway.v1.GetStatusResponse
-	3,  // 24: ringway.v1.AgentService.GetNodes:output_type -> ringway.v1.GetNodesResponse
-	5,  // 25: ringway.v1.AgentService.GetRoutes:output_type -> ringway.v1.GetRoutesResponse
-	7,  // 26: ringway.v1.AgentService.GetNeighbors:output_type -> ringway.v1.GetNeighborsResponse
-	9,  // 27: ringway.v1.AgentService.GetEndpoints:output_type -> ringway.v1.GetEndpointsResponse
-	11, // 28: ringway.v1.AgentService.GetPorts:output_type -> ringway.v1.GetPortsResponse
-	13, // 29: ringway.v1.AgentService.GetDrops:output_type -> ringway.v1.GetDropsResponse
-	15, // 30: ringway.v1.AgentService.Apply:output_type -> ringway.v1.ApplyResponse
-	17, // 31: ringway.v1.AgentService.AddEndpoint:output_type -> ringway.v1.AddEndpointResponse
-	19, // 32: ringway.v1.AgentService.DeleteEndpoint:output_type -> ringway.v1.DeleteEndpointResponse
-	21, // 33: ringway.v1.AgentService.Capture:output_type -> ringway.v1.CaptureResponse
-	23, // [23:34] is the sub-list for method output_type
-	12, // [12:23] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	34, // 0: ringway.v1.GetStatusResponse.status:type_name -> ringway.v1.Status
+	35, // 1: ringway.v1.GetNodesResponse.items:type_name -> ringway.v1.NodeStatus
+	36, // 2: ringway.v1.GetRoutesResponse.items:type_name -> ringway.v1.Route
+	37, // 3: ringway.v1.GetNeighborsResponse.items:type_name -> ringway.v1.Neighbor
+	38, // 4: ringway.v1.GetEndpointsResponse.items:type_name -> ringway.v1.Endpoint
+	39, // 5: ringway.v1.GetPortsResponse.items:type_name -> ringway.v1.Port
+	40, // 6: ringway.v1.GetDropsResponse.items:type_name -> ringway.v1.Drop
+	14, // 7: ringway.v1.GetFlowsRequest.filter:type_name -> ringway.v1.FlowFilter
+	41, // 8: ringway.v1.GetFlowsResponse.items:type_name -> ringway.v1.Flow
+	42, // 9: ringway.v1.GetNatResponse.nat:type_name -> ringway.v1.Nat
+	43, // 10: ringway.v1.GetMasqueradeResponse.items:type_name -> ringway.v1.MasqueradeRule
+	14, // 11: ringway.v1.FlushFlowsRequest.filter:type_name -> ringway.v1.FlowFilter
+	44, // 12: ringway.v1.ApplyRequest.table_set:type_name -> ringway.v1.TableSet
+	33, // 13: ringway.v1.AddEndpointRequest.labels:type_name -> ringway.v1.AddEndpointRequest.LabelsEntry
+	38, // 14: ringway.v1.AddEndpointResponse.endpoint:type_name -> ringway.v1.Endpoint
+	45, // 15: ringway.v1.CaptureResponse.packet:type_name -> ringway.v1.Packet
+	32, // 16: ringway.v1.Refusal.problems:type_name -> ringway.v1.Problem
+	0,  // 17: ringway.v1.AgentService.GetStatus:input_type -> ringway.v1.GetStatusRequest
+	2,  // 18: ringway.v1.AgentService.GetNodes:input_type -> ringway.v1.GetNodesRequest
+	4,  // 19: ringway.v1.AgentService.GetRoutes:input_type -> ringway.v1.GetRoutesRequest
+	6,  // 20: ringway.v1.AgentService.GetNeighbors:input_type -> ringway.v1.GetNeighborsRequest
+	8,  // 21: ringway.v1.AgentService.GetEndpoints:input_type -> ringway.v1.GetEndpointsRequest
+	10, // 22: ringway.v1.AgentService.GetPorts:input_type -> ringway.v1.GetPortsRequest
+	12, // 23: ringway.v1.AgentService.GetDrops:input_type -> ringway.v1.GetDropsRequest
+	15, // 24: ringway.v1.AgentService.GetFlows:input_type -> ringway.v1.GetFlowsRequest
+	17, // 25: ringway.v1.AgentService.GetNat:input_type -> ringway.v1.GetNatRequest
+	19, // 26: ringway.v1.AgentService.GetMasquerade:input_type -> ringway.v1.GetMasqueradeRequest
+	23, // 27: ringway.v1.AgentService.Apply:input_type -> ringway.v1.ApplyRequest
+	25, // 28: ringway.v1.AgentService.AddEndpoint:input_type -> ringway.v1.AddEndpointRequest
+	27, // 29: ringway.v1.AgentService.DeleteEndpoint:input_type -> ringway.v1.DeleteEndpointRequest
+	21, // 30: ringway.v1.AgentService.FlushFlows:input_type -> ringway.v1.FlushFlowsRequest
+	29, // 31: ringway.v1.AgentService.Capture:input_type -> ringway.v1.CaptureRequest
+	1,  // 32: ringway.v1.AgentService.GetStatus:output_type -> ringway.v1.GetStatusResponse
+	3,  // 33: ringway.v1.AgentService.GetNodes:output_type -> ringway.v1.GetNodesResponse
+	5,  // 34: ringway.v1.AgentService.GetRoutes:output_type -> ringway.v1.GetRoutesResponse
+	7,  // 35: ringway.v1.AgentService.GetNeighbors:output_type -> ringway.v1.GetNeighborsResponse
+	9,  // 36: ringway.v1.AgentService.GetEndpoints:output_type -> ringway.v1.GetEndpointsResponse
+	11, // 37: ringway.v1.AgentService.GetPorts:output_type -> ringway.v1.GetPortsResponse
+	13, // 38: ringway.v1.AgentService.GetDrops:output_type -> ringway.v1.GetDropsResponse
+	16, // 39: ringway.v1.AgentService.GetFlows:output_type -> ringway.v1.GetFlowsResponse
+	18, // 40: ringway.v1.AgentService.GetNat:output_type -> ringway.v1.GetNatResponse
+	20, // 41: ringway.v1.AgentService.GetMasquerade:output_type -> ringway.v1.GetMasqueradeResponse
+	24, // 42: ringway.v1.AgentService.Apply:output_type -> ringway.v1.ApplyResponse
+	26, // 43: ringway.v1.AgentService.AddEndpoint:output_type -> ringway.v1.AddEndpointResponse
+	28, // 44: ringway.v1.AgentService.DeleteEndpoint:output_type -> ringway.v1.DeleteEndpointResponse
+	22, // 45: ringway.v1.AgentService.FlushFlows:output_type -> ringway.v1.FlushFlowsResponse
+	30, // 46: ringway.v1.AgentService.Capture:output_type -> ringway.v1.CaptureResponse
+	32, // [32:47] is the sub-list for method output_type
+	17, // [17:32] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_ringway_v1_agent_proto_init() }
@@ -1272,7 +1744,7 @@ func file_ringway_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ringway_v1_agent_proto_rawDesc), len(file_ringway_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   25,
+			NumMessages:   34,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,9 +26,13 @@ const (
 	AgentService_GetEndpoints_FullMethodName   = "/ringway.v1.AgentService/GetEndpoints"
 	AgentService_GetPorts_FullMethodName       = "/ringway.v1.AgentService/GetPorts"
 	AgentService_GetDrops_FullMethodName       = "/ringway.v1.AgentService/GetDrops"
+	AgentService_GetFlows_FullMethodName       = "/ringway.v1.AgentService/GetFlows"
+	AgentService_GetNat_FullMethodName         = "/ringway.v1.AgentService/GetNat"
+	AgentService_GetMasquerade_FullMethodName  = "/ringway.v1.AgentService/GetMasquerade"
 	AgentService_Apply_FullMethodName          = "/ringway.v1.AgentService/Apply"
 	AgentService_AddEndpoint_FullMethodName    = "/ringway.v1.AgentService/AddEndpoint"
 	AgentService_DeleteEndpoint_FullMethodName = "/ringway.v1.AgentService/DeleteEndpoint"
+	AgentService_FlushFlows_FullMethodName     = "/ringway.v1.AgentService/FlushFlows"
 	AgentService_Capture_FullMethodName        = "/ringway.v1.AgentService/Capture"
 )
 
@@ -47,6 +51,9 @@ type AgentServiceClient interface {
 	GetEndpoints(ctx context.Context, in *GetEndpointsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetEndpointsResponse], error)
 	GetPorts(ctx context.Context, in *GetPortsRequest, opts ...grpc.CallOption) (*GetPortsResponse, error)
 	GetDrops(ctx context.Context, in *GetDropsRequest, opts ...grpc.CallOption) (*GetDropsResponse, error)
+	GetFlows(ctx context.Context, in *GetFlowsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetFlowsResponse], error)
+	GetNat(ctx context.Context, in *GetNatRequest, opts ...grpc.CallOption) (*GetNatResponse, error)
+	GetMasquerade(ctx context.Context, in *GetMasqueradeRequest, opts ...grpc.CallOption) (*GetMasqueradeResponse, error)
 	// Apply puts a table set in force. A set that is refused leaves the one
 	// before untouched and answers INVALID_ARGUMENT with a Refusal in the details.
 	Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResponse, error)
@@ -55,6 +62,9 @@ type AgentServiceClient interface {
 	AddEndpoint(ctx context.Context, in *AddEndpointRequest, opts ...grpc.CallOption) (*AddEndpointResponse, error)
 	// DeleteEndpoint detaches it. There being none is no error.
 	DeleteEndpoint(ctx context.Context, in *DeleteEndpointRequest, opts ...grpc.CallOption) (*DeleteEndpointResponse, error)
+	// FlushFlows forgets flows and frees their NAT ports. What is still alive of
+	// them starts anew with its next packet, and may get another port.
+	FlushFlows(ctx context.Context, in *FlushFlowsRequest, opts ...grpc.CallOption) (*FlushFlowsResponse, error)
 	// Capture copies packets until the caller goes away.
 	Capture(ctx context.Context, in *CaptureRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CaptureResponse], error)
 }
@@ -173,6 +183,45 @@ func (c *agentServiceClient) GetDrops(ctx context.Context, in *GetDropsRequest, 
 	return out, nil
 }
 
+func (c *agentServiceClient) GetFlows(ctx context.Context, in *GetFlowsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetFlowsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[4], AgentService_GetFlows_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetFlowsRequest, GetFlowsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_GetFlowsClient = grpc.ServerStreamingClient[GetFlowsResponse]
+
+func (c *agentServiceClient) GetNat(ctx context.Context, in *GetNatRequest, opts ...grpc.CallOption) (*GetNatResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetNatResponse)
+	err := c.cc.Invoke(ctx, AgentService_GetNat_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *agentServiceClient) GetMasquerade(ctx context.Context, in *GetMasqueradeRequest, opts ...grpc.CallOption) (*GetMasqueradeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetMasqueradeResponse)
+	err := c.cc.Invoke(ctx, AgentService_GetMasquerade_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentServiceClient) Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ApplyResponse)
@@ -203,9 +252,19 @@ func (c *agentServiceClient) DeleteEndpoint(ctx context.Context, in *DeleteEndpo
 	return out, nil
 }
 
+func (c *agentServiceClient) FlushFlows(ctx context.Context, in *FlushFlowsRequest, opts ...grpc.CallOption) (*FlushFlowsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(FlushFlowsResponse)
+	err := c.cc.Invoke(ctx, AgentService_FlushFlows_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *agentServiceClient) Capture(ctx context.Context, in *CaptureRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CaptureResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[4], AgentService_Capture_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[5], AgentService_Capture_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -237,6 +296,9 @@ type AgentServiceServer interface {
 	GetEndpoints(*GetEndpointsRequest, grpc.ServerStreamingServer[GetEndpointsResponse]) error
 	GetPorts(context.Context, *GetPortsRequest) (*GetPortsResponse, error)
 	GetDrops(context.Context, *GetDropsRequest) (*GetDropsResponse, error)
+	GetFlows(*GetFlowsRequest, grpc.ServerStreamingServer[GetFlowsResponse]) error
+	GetNat(context.Context, *GetNatRequest) (*GetNatResponse, error)
+	GetMasquerade(context.Context, *GetMasqueradeRequest) (*GetMasqueradeResponse, error)
 	// Apply puts a table set in force. A set that is refused leaves the one
 	// before untouched and answers INVALID_ARGUMENT with a Refusal in the details.
 	Apply(context.Context, *ApplyRequest) (*ApplyResponse, error)
@@ -245,6 +307,9 @@ type AgentServiceServer interface {
 	AddEndpoint(context.Context, *AddEndpointRequest) (*AddEndpointResponse, error)
 	// DeleteEndpoint detaches it. There being none is no error.
 	DeleteEndpoint(context.Context, *DeleteEndpointRequest) (*DeleteEndpointResponse, error)
+	// FlushFlows forgets flows and frees their NAT ports. What is still alive of
+	// them starts anew with its next packet, and may get another port.
+	FlushFlows(context.Context, *FlushFlowsRequest) (*FlushFlowsResponse, error)
 	// Capture copies packets until the caller goes away.
 	Capture(*CaptureRequest, grpc.ServerStreamingServer[CaptureResponse]) error
 	mustEmbedUnimplementedAgentServiceServer()
@@ -278,6 +343,15 @@ func (UnimplementedAgentServiceServer) GetPorts(context.Context, *GetPortsReques
 func (UnimplementedAgentServiceServer) GetDrops(context.Context, *GetDropsRequest) (*GetDropsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetDrops not implemented")
 }
+func (UnimplementedAgentServiceServer) GetFlows(*GetFlowsRequest, grpc.ServerStreamingServer[GetFlowsResponse]) error {
+	return status.Error(codes.Unimplemented, "method GetFlows not implemented")
+}
+func (UnimplementedAgentServiceServer) GetNat(context.Context, *GetNatRequest) (*GetNatResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetNat not implemented")
+}
+func (UnimplementedAgentServiceServer) GetMasquerade(context.Context, *GetMasqueradeRequest) (*GetMasqueradeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetMasquerade not implemented")
+}
 func (UnimplementedAgentServiceServer) Apply(context.Context, *ApplyRequest) (*ApplyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Apply not implemented")
 }
@@ -286,6 +360,9 @@ func (UnimplementedAgentServiceServer) AddEndpoint(context.Context, *AddEndpoint
 }
 func (UnimplementedAgentServiceServer) DeleteEndpoint(context.Context, *DeleteEndpointRequest) (*DeleteEndpointResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method DeleteEndpoint not implemented")
+}
+func (UnimplementedAgentServiceServer) FlushFlows(context.Context, *FlushFlowsRequest) (*FlushFlowsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method FlushFlows not implemented")
 }
 func (UnimplementedAgentServiceServer) Capture(*CaptureRequest, grpc.ServerStreamingServer[CaptureResponse]) error {
 	return status.Error(codes.Unimplemented, "method Capture not implemented")
@@ -409,6 +486,53 @@ func _AgentService_GetDrops_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_GetFlows_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetFlowsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AgentServiceServer).GetFlows(m, &grpc.GenericServerStream[GetFlowsRequest, GetFlowsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_GetFlowsServer = grpc.ServerStreamingServer[GetFlowsResponse]
+
+func _AgentService_GetNat_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetNatRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).GetNat(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_GetNat_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).GetNat(ctx, req.(*GetNatRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AgentService_GetMasquerade_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetMasqueradeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).GetMasquerade(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_GetMasquerade_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).GetMasquerade(ctx, req.(*GetMasqueradeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AgentService_Apply_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ApplyRequest)
 	if err := dec(in); err != nil {
@@ -463,6 +587,24 @@ func _AgentService_DeleteEndpoint_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_FlushFlows_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(FlushFlowsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AgentServiceServer).FlushFlows(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AgentService_FlushFlows_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AgentServiceServer).FlushFlows(ctx, req.(*FlushFlowsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _AgentService_Capture_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(CaptureRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -494,6 +636,14 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _AgentService_GetDrops_Handler,
 		},
 		{
+			MethodName: "GetNat",
+			Handler:    _AgentService_GetNat_Handler,
+		},
+		{
+			MethodName: "GetMasquerade",
+			Handler:    _AgentService_GetMasquerade_Handler,
+		},
+		{
 			MethodName: "Apply",
 			Handler:    _AgentService_Apply_Handler,
 		},
@@ -504,6 +654,10 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DeleteEndpoint",
 			Handler:    _AgentService_DeleteEndpoint_Handler,
+		},
+		{
+			MethodName: "FlushFlows",
+			Handler:    _AgentService_FlushFlows_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -525,6 +679,11 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "GetEndpoints",
 			Handler:       _AgentService_GetEndpoints_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "GetFlows",
+			Handler:       _AgentService_GetFlows_Handler,
 			ServerStreams: true,
 		},
 		{

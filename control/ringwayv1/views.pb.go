@@ -9,6 +9,7 @@ package ringwayv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -40,9 +41,11 @@ type Status struct {
 	Endpoints    uint32 `protobuf:"varint,10,opt,name=endpoints,proto3" json:"endpoints,omitempty"`
 	MaxEndpoints uint32 `protobuf:"varint,11,opt,name=max_endpoints,json=maxEndpoints,proto3" json:"max_endpoints,omitempty"`
 	// UMEM, rings and what the kernel keeps for them.
-	MemoryBytes   uint64    `protobuf:"varint,12,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
-	Workers       []*Worker `protobuf:"bytes,13,rep,name=workers,proto3" json:"workers,omitempty"`
-	Ports         []*Port   `protobuf:"bytes,14,rep,name=ports,proto3" json:"ports,omitempty"`
+	MemoryBytes   uint64            `protobuf:"varint,12,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	Workers       []*Worker         `protobuf:"bytes,13,rep,name=workers,proto3" json:"workers,omitempty"`
+	Ports         []*Port           `protobuf:"bytes,14,rep,name=ports,proto3" json:"ports,omitempty"`
+	Conntrack     *ConntrackStatus  `protobuf:"bytes,15,opt,name=conntrack,proto3" json:"conntrack,omitempty"`
+	Masquerade    *MasqueradeStatus `protobuf:"bytes,16,opt,name=masquerade,proto3" json:"masquerade,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -175,6 +178,20 @@ func (x *Status) GetPorts() []*Port {
 	return nil
 }
 
+func (x *Status) GetConntrack() *ConntrackStatus {
+	if x != nil {
+		return x.Conntrack
+	}
+	return nil
+}
+
+func (x *Status) GetMasquerade() *MasqueradeStatus {
+	if x != nil {
+		return x.Masquerade
+	}
+	return nil
+}
+
 // TablesStatus says which table set is in force.
 type TablesStatus struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -247,6 +264,260 @@ func (x *TablesStatus) GetError() string {
 	return ""
 }
 
+// ConntrackStatus is the use of the workers' flow tables. What is counted is
+// counted since the agent started.
+type ConntrackStatus struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Flows    uint64                 `protobuf:"varint,1,opt,name=flows,proto3" json:"flows,omitempty"`
+	MaxFlows uint64                 `protobuf:"varint,2,opt,name=max_flows,json=maxFlows,proto3" json:"max_flows,omitempty"`
+	// Reserved; it becomes resident as flows come.
+	MemoryBytes uint64 `protobuf:"varint,3,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	// Flows by state.
+	States  map[string]uint64 `protobuf:"bytes,4,rep,name=states,proto3" json:"states,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	Created uint64            `protobuf:"varint,5,opt,name=created,proto3" json:"created,omitempty"`
+	Expired uint64            `protobuf:"varint,6,opt,name=expired,proto3" json:"expired,omitempty"`
+	// Flows without an answer that had to make room.
+	Reaped uint64 `protobuf:"varint,7,opt,name=reaped,proto3" json:"reaped,omitempty"`
+	// New flows that were refused for want of room.
+	Refused uint64 `protobuf:"varint,8,opt,name=refused,proto3" json:"refused,omitempty"`
+	// New flows that were refused because their pod had its quota.
+	QuotaRefused uint64 `protobuf:"varint,9,opt,name=quota_refused,json=quotaRefused,proto3" json:"quota_refused,omitempty"`
+	// Flows that were taken over from the agent before.
+	Recovered uint64 `protobuf:"varint,10,opt,name=recovered,proto3" json:"recovered,omitempty"`
+	// Why nothing was taken over where there was something.
+	ColdStart string `protobuf:"bytes,11,opt,name=cold_start,json=coldStart,proto3" json:"cold_start,omitempty"`
+	// Fragments that wait for the first of their datagram now.
+	Fragments     uint64 `protobuf:"varint,12,opt,name=fragments,proto3" json:"fragments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConntrackStatus) Reset() {
+	*x = ConntrackStatus{}
+	mi := &file_ringway_v1_views_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConntrackStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConntrackStatus) ProtoMessage() {}
+
+func (x *ConntrackStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConntrackStatus.ProtoReflect.Descriptor instead.
+func (*ConntrackStatus) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ConntrackStatus) GetFlows() uint64 {
+	if x != nil {
+		return x.Flows
+	}
+	return 0
+}
+
+func (x *ConntrackStatus) GetMaxFlows() uint64 {
+	if x != nil {
+		return x.MaxFlows
+	}
+	return 0
+}
+
+func (x *ConntrackStatus) GetMemoryBytes() uint64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *ConntrackStatus) GetStates() map[string]uint64 {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *ConntrackStatus) GetCreated() uint64 {
+	if x != nil {
+		return x.Created
+	}
+	return 0
+}
+
+func (x *ConntrackStatus) GetExpired() uint64 {
+	if x != nil {
+		return x.Expired
+	}
+	return 0
+}
+
+func (x *ConntrackStatus) GetReaped() uint64 {
+	if x != nil {
+		return x.Reaped
+	}
+	return 0
+}
+
+func (x *ConntrackStatus) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *ConntrackStatus) GetQuotaRefused() uint64 {
+	if x != nil {
+		return x.QuotaRefused
+	}
+	return 0
+}
+
+func (x *ConntrackStatus) GetRecovered() uint64 {
+	if x != nil {
+		return x.Recovered
+	}
+	return 0
+}
+
+func (x *ConntrackStatus) GetColdStart() string {
+	if x != nil {
+		return x.ColdStart
+	}
+	return ""
+}
+
+func (x *ConntrackStatus) GetFragments() uint64 {
+	if x != nil {
+		return x.Fragments
+	}
+	return 0
+}
+
+// MasqueradeStatus says who leaves with which address.
+type MasqueradeStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The table set has a masquerade section.
+	Enabled bool `protobuf:"varint,1,opt,name=enabled,proto3" json:"enabled,omitempty"`
+	// Effective rules: see GetMasquerade.
+	Rules uint64 `protobuf:"varint,2,opt,name=rules,proto3" json:"rules,omitempty"`
+	// The addresses that pods leave with, each with its ports and device, as in
+	// "192.168.0.100:49152-65535 (eth0)".
+	Addresses []string `protobuf:"bytes,3,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Destinations to which pods keep their own address, each with where that
+	// comes from, as in "10.200.0.0/16 (node CIDRs)".
+	Excluded []string `protobuf:"bytes,4,rep,name=excluded,proto3" json:"excluded,omitempty"`
+	// How the ip-masq-agent file is read: "cilium" or "upstream"; empty: there
+	// is none.
+	Profile string `protobuf:"bytes,5,opt,name=profile,proto3" json:"profile,omitempty"`
+	// Path of that file.
+	File string `protobuf:"bytes,6,opt,name=file,proto3" json:"file,omitempty"`
+	// Why the file is refused; the rules before it stay in force.
+	FileError string `protobuf:"bytes,7,opt,name=file_error,json=fileError,proto3" json:"file_error,omitempty"`
+	// Flows are refused rather than given a port that depends on the destination.
+	StrictEim     bool `protobuf:"varint,8,opt,name=strict_eim,json=strictEim,proto3" json:"strict_eim,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MasqueradeStatus) Reset() {
+	*x = MasqueradeStatus{}
+	mi := &file_ringway_v1_views_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MasqueradeStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MasqueradeStatus) ProtoMessage() {}
+
+func (x *MasqueradeStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MasqueradeStatus.ProtoReflect.Descriptor instead.
+func (*MasqueradeStatus) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *MasqueradeStatus) GetEnabled() bool {
+	if x != nil {
+		return x.Enabled
+	}
+	return false
+}
+
+func (x *MasqueradeStatus) GetRules() uint64 {
+	if x != nil {
+		return x.Rules
+	}
+	return 0
+}
+
+func (x *MasqueradeStatus) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *MasqueradeStatus) GetExcluded() []string {
+	if x != nil {
+		return x.Excluded
+	}
+	return nil
+}
+
+func (x *MasqueradeStatus) GetProfile() string {
+	if x != nil {
+		return x.Profile
+	}
+	return ""
+}
+
+func (x *MasqueradeStatus) GetFile() string {
+	if x != nil {
+		return x.File
+	}
+	return ""
+}
+
+func (x *MasqueradeStatus) GetFileError() string {
+	if x != nil {
+		return x.FileError
+	}
+	return ""
+}
+
+func (x *MasqueradeStatus) GetStrictEim() bool {
+	if x != nil {
+		return x.StrictEim
+	}
+	return false
+}
+
 // Worker is one packet thread.
 type Worker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -276,7 +547,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_ringway_v1_views_proto_msgTypes[2]
+	mi := &file_ringway_v1_views_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -288,7 +559,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[2]
+	mi := &file_ringway_v1_views_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -301,7 +572,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{2}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Worker) GetId() uint32 {
@@ -419,7 +690,7 @@ type Frames struct {
 
 func (x *Frames) Reset() {
 	*x = Frames{}
-	mi := &file_ringway_v1_views_proto_msgTypes[3]
+	mi := &file_ringway_v1_views_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -431,7 +702,7 @@ func (x *Frames) String() string {
 func (*Frames) ProtoMessage() {}
 
 func (x *Frames) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[3]
+	mi := &file_ringway_v1_views_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -444,7 +715,7 @@ func (x *Frames) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frames.ProtoReflect.Descriptor instead.
 func (*Frames) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{3}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Frames) GetTotal() int64 {
@@ -522,7 +793,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_ringway_v1_views_proto_msgTypes[4]
+	mi := &file_ringway_v1_views_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -534,7 +805,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[4]
+	mi := &file_ringway_v1_views_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -547,7 +818,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{4}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Port) GetName() string {
@@ -655,7 +926,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_ringway_v1_views_proto_msgTypes[5]
+	mi := &file_ringway_v1_views_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -667,7 +938,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[5]
+	mi := &file_ringway_v1_views_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -680,7 +951,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{5}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Route) GetPrefix() string {
@@ -746,7 +1017,7 @@ type Neighbor struct {
 
 func (x *Neighbor) Reset() {
 	*x = Neighbor{}
-	mi := &file_ringway_v1_views_proto_msgTypes[6]
+	mi := &file_ringway_v1_views_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +1029,7 @@ func (x *Neighbor) String() string {
 func (*Neighbor) ProtoMessage() {}
 
 func (x *Neighbor) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[6]
+	mi := &file_ringway_v1_views_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +1042,7 @@ func (x *Neighbor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbor.ProtoReflect.Descriptor instead.
 func (*Neighbor) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{6}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Neighbor) GetAddress() string {
@@ -822,7 +1093,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_ringway_v1_views_proto_msgTypes[7]
+	mi := &file_ringway_v1_views_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -834,7 +1105,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[7]
+	mi := &file_ringway_v1_views_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -847,7 +1118,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{7}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *NodeStatus) GetName() string {
@@ -934,7 +1205,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_ringway_v1_views_proto_msgTypes[8]
+	mi := &file_ringway_v1_views_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -946,7 +1217,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[8]
+	mi := &file_ringway_v1_views_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -959,7 +1230,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{8}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Endpoint) GetName() string {
@@ -1081,7 +1352,7 @@ type Drop struct {
 
 func (x *Drop) Reset() {
 	*x = Drop{}
-	mi := &file_ringway_v1_views_proto_msgTypes[9]
+	mi := &file_ringway_v1_views_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1093,7 +1364,7 @@ func (x *Drop) String() string {
 func (*Drop) ProtoMessage() {}
 
 func (x *Drop) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[9]
+	mi := &file_ringway_v1_views_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1106,7 +1377,7 @@ func (x *Drop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drop.ProtoReflect.Descriptor instead.
 func (*Drop) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{9}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Drop) GetReason() string {
@@ -1153,7 +1424,7 @@ type Packet struct {
 
 func (x *Packet) Reset() {
 	*x = Packet{}
-	mi := &file_ringway_v1_views_proto_msgTypes[10]
+	mi := &file_ringway_v1_views_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1436,7 @@ func (x *Packet) String() string {
 func (*Packet) ProtoMessage() {}
 
 func (x *Packet) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[10]
+	mi := &file_ringway_v1_views_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1449,7 @@ func (x *Packet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Packet.ProtoReflect.Descriptor instead.
 func (*Packet) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{10}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Packet) GetPort() string {
@@ -1216,12 +1487,645 @@ func (x *Packet) GetData() []byte {
 	return nil
 }
 
+// Flow is one flow of a worker's conntrack table.
+type Flow struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Worker uint32                 `protobuf:"varint,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	// The local endpoint that it belongs to; empty: transit.
+	Endpoint string `protobuf:"bytes,2,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// "tcp", "udp", "icmp", "sctp", or the number.
+	Protocol string     `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Original *FlowTuple `protobuf:"bytes,4,opt,name=original,proto3" json:"original,omitempty"`
+	// As the answers arrive. Without NAT it is the reverse of original.
+	Reply *FlowTuple `protobuf:"bytes,5,opt,name=reply,proto3" json:"reply,omitempty"`
+	// The source of original is translated to the destination of reply.
+	Snat bool `protobuf:"varint,6,opt,name=snat,proto3" json:"snat,omitempty"`
+	// "new", "established", …
+	State string `protobuf:"bytes,7,opt,name=state,proto3" json:"state,omitempty"`
+	// Until it is forgotten if no further packet comes.
+	Expires *durationpb.Duration `protobuf:"bytes,8,opt,name=expires,proto3" json:"expires,omitempty"`
+	Age     *durationpb.Duration `protobuf:"bytes,9,opt,name=age,proto3" json:"age,omitempty"`
+	// The masquerade rule that decided.
+	Rule            string `protobuf:"bytes,10,opt,name=rule,proto3" json:"rule,omitempty"`
+	OriginalPackets uint64 `protobuf:"varint,11,opt,name=original_packets,json=originalPackets,proto3" json:"original_packets,omitempty"`
+	OriginalBytes   uint64 `protobuf:"varint,12,opt,name=original_bytes,json=originalBytes,proto3" json:"original_bytes,omitempty"`
+	ReplyPackets    uint64 `protobuf:"varint,13,opt,name=reply_packets,json=replyPackets,proto3" json:"reply_packets,omitempty"`
+	ReplyBytes      uint64 `protobuf:"varint,14,opt,name=reply_bytes,json=replyBytes,proto3" json:"reply_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *Flow) Reset() {
+	*x = Flow{}
+	mi := &file_ringway_v1_views_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Flow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Flow) ProtoMessage() {}
+
+func (x *Flow) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Flow.ProtoReflect.Descriptor instead.
+func (*Flow) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *Flow) GetWorker() uint32 {
+	if x != nil {
+		return x.Worker
+	}
+	return 0
+}
+
+func (x *Flow) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *Flow) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *Flow) GetOriginal() *FlowTuple {
+	if x != nil {
+		return x.Original
+	}
+	return nil
+}
+
+func (x *Flow) GetReply() *FlowTuple {
+	if x != nil {
+		return x.Reply
+	}
+	return nil
+}
+
+func (x *Flow) GetSnat() bool {
+	if x != nil {
+		return x.Snat
+	}
+	return false
+}
+
+func (x *Flow) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *Flow) GetExpires() *durationpb.Duration {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *Flow) GetAge() *durationpb.Duration {
+	if x != nil {
+		return x.Age
+	}
+	return nil
+}
+
+func (x *Flow) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+func (x *Flow) GetOriginalPackets() uint64 {
+	if x != nil {
+		return x.OriginalPackets
+	}
+	return 0
+}
+
+func (x *Flow) GetOriginalBytes() uint64 {
+	if x != nil {
+		return x.OriginalBytes
+	}
+	return 0
+}
+
+func (x *Flow) GetReplyPackets() uint64 {
+	if x != nil {
+		return x.ReplyPackets
+	}
+	return 0
+}
+
+func (x *Flow) GetReplyBytes() uint64 {
+	if x != nil {
+		return x.ReplyBytes
+	}
+	return 0
+}
+
+// FlowTuple is one direction of a flow. Of an ICMP echo the id is the port of
+// the side that asks.
+type FlowTuple struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Src           string                 `protobuf:"bytes,1,opt,name=src,proto3" json:"src,omitempty"`
+	SrcPort       uint32                 `protobuf:"varint,2,opt,name=src_port,json=srcPort,proto3" json:"src_port,omitempty"`
+	Dst           string                 `protobuf:"bytes,3,opt,name=dst,proto3" json:"dst,omitempty"`
+	DstPort       uint32                 `protobuf:"varint,4,opt,name=dst_port,json=dstPort,proto3" json:"dst_port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FlowTuple) Reset() {
+	*x = FlowTuple{}
+	mi := &file_ringway_v1_views_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FlowTuple) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FlowTuple) ProtoMessage() {}
+
+func (x *FlowTuple) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FlowTuple.ProtoReflect.Descriptor instead.
+func (*FlowTuple) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *FlowTuple) GetSrc() string {
+	if x != nil {
+		return x.Src
+	}
+	return ""
+}
+
+func (x *FlowTuple) GetSrcPort() uint32 {
+	if x != nil {
+		return x.SrcPort
+	}
+	return 0
+}
+
+func (x *FlowTuple) GetDst() string {
+	if x != nil {
+		return x.Dst
+	}
+	return ""
+}
+
+func (x *FlowTuple) GetDstPort() uint32 {
+	if x != nil {
+		return x.DstPort
+	}
+	return 0
+}
+
+// Nat is how the addresses and ports of SNAT are used.
+type Nat struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Addresses []*NatAddress          `protobuf:"bytes,1,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Those with the most flows, most first.
+	Destinations []*NatDestination `protobuf:"bytes,2,rep,name=destinations,proto3" json:"destinations,omitempty"`
+	// New flows that were refused for want of a port.
+	Refused uint64 `protobuf:"varint,3,opt,name=refused,proto3" json:"refused,omitempty"`
+	// New flows that were refused because their pod had its quota of ports.
+	QuotaRefused uint64 `protobuf:"varint,4,opt,name=quota_refused,json=quotaRefused,proto3" json:"quota_refused,omitempty"`
+	// Flows that share their port with a flow to another destination now.
+	Overlapped uint64 `protobuf:"varint,5,opt,name=overlapped,proto3" json:"overlapped,omitempty"`
+	// Flows whose port another worker holds now.
+	Delegated     uint64 `protobuf:"varint,6,opt,name=delegated,proto3" json:"delegated,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Nat) Reset() {
+	*x = Nat{}
+	mi := &file_ringway_v1_views_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Nat) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Nat) ProtoMessage() {}
+
+func (x *Nat) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Nat.ProtoReflect.Descriptor instead.
+func (*Nat) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *Nat) GetAddresses() []*NatAddress {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *Nat) GetDestinations() []*NatDestination {
+	if x != nil {
+		return x.Destinations
+	}
+	return nil
+}
+
+func (x *Nat) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *Nat) GetQuotaRefused() uint64 {
+	if x != nil {
+		return x.QuotaRefused
+	}
+	return 0
+}
+
+func (x *Nat) GetOverlapped() uint64 {
+	if x != nil {
+		return x.Overlapped
+	}
+	return 0
+}
+
+func (x *Nat) GetDelegated() uint64 {
+	if x != nil {
+		return x.Delegated
+	}
+	return 0
+}
+
+// NatAddress is one SNAT address and its ports of one protocol.
+type NatAddress struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Address string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	// "tcp", "udp", "icmp" or "sctp".
+	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// The range, both ends included.
+	Low  uint32 `protobuf:"varint,3,opt,name=low,proto3" json:"low,omitempty"`
+	High uint32 `protobuf:"varint,4,opt,name=high,proto3" json:"high,omitempty"`
+	// Ports of the range.
+	Size uint32 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
+	// Of these the host's own.
+	Host uint32 `protobuf:"varint,6,opt,name=host,proto3" json:"host,omitempty"`
+	Free uint32 `protobuf:"varint,7,opt,name=free,proto3" json:"free,omitempty"`
+	// By live flows.
+	Used uint32 `protobuf:"varint,8,opt,name=used,proto3" json:"used,omitempty"`
+	// By closed flows; they are given away when no other is free.
+	Held          uint32 `protobuf:"varint,9,opt,name=held,proto3" json:"held,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NatAddress) Reset() {
+	*x = NatAddress{}
+	mi := &file_ringway_v1_views_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NatAddress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NatAddress) ProtoMessage() {}
+
+func (x *NatAddress) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NatAddress.ProtoReflect.Descriptor instead.
+func (*NatAddress) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *NatAddress) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NatAddress) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *NatAddress) GetLow() uint32 {
+	if x != nil {
+		return x.Low
+	}
+	return 0
+}
+
+func (x *NatAddress) GetHigh() uint32 {
+	if x != nil {
+		return x.High
+	}
+	return 0
+}
+
+func (x *NatAddress) GetSize() uint32 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *NatAddress) GetHost() uint32 {
+	if x != nil {
+		return x.Host
+	}
+	return 0
+}
+
+func (x *NatAddress) GetFree() uint32 {
+	if x != nil {
+		return x.Free
+	}
+	return 0
+}
+
+func (x *NatAddress) GetUsed() uint32 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *NatAddress) GetHeld() uint32 {
+	if x != nil {
+		return x.Held
+	}
+	return 0
+}
+
+// NatDestination is how many flows of an SNAT address lead to one destination.
+type NatDestination struct {
+	state           protoimpl.MessageState `protogen:"open.v1"`
+	Address         string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Protocol        string                 `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	Destination     string                 `protobuf:"bytes,3,opt,name=destination,proto3" json:"destination,omitempty"`
+	DestinationPort uint32                 `protobuf:"varint,4,opt,name=destination_port,json=destinationPort,proto3" json:"destination_port,omitempty"`
+	Flows           uint64                 `protobuf:"varint,5,opt,name=flows,proto3" json:"flows,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *NatDestination) Reset() {
+	*x = NatDestination{}
+	mi := &file_ringway_v1_views_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NatDestination) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NatDestination) ProtoMessage() {}
+
+func (x *NatDestination) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NatDestination.ProtoReflect.Descriptor instead.
+func (*NatDestination) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *NatDestination) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *NatDestination) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *NatDestination) GetDestination() string {
+	if x != nil {
+		return x.Destination
+	}
+	return ""
+}
+
+func (x *NatDestination) GetDestinationPort() uint32 {
+	if x != nil {
+		return x.DestinationPort
+	}
+	return 0
+}
+
+func (x *NatDestination) GetFlows() uint64 {
+	if x != nil {
+		return x.Flows
+	}
+	return 0
+}
+
+// MasqueradeRule is one of the effective rules; the first that fits decides.
+type MasqueradeRule struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number uint32                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Name   string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// Prefixes; "pods" is any local pod.
+	Sources []string `protobuf:"bytes,3,rep,name=sources,proto3" json:"sources,omitempty"`
+	// Prefixes.
+	Destinations []string `protobuf:"bytes,4,rep,name=destinations,proto3" json:"destinations,omitempty"`
+	// Device of the uplink; empty: any.
+	Uplink string `protobuf:"bytes,5,opt,name=uplink,proto3" json:"uplink,omitempty"`
+	// "snat", "none" or "drop".
+	Action string `protobuf:"bytes,6,opt,name=action,proto3" json:"action,omitempty"`
+	// Of snat; "uplink" is the address of the uplink that the packet leaves by.
+	Addresses []string `protobuf:"bytes,7,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Of snat, as in "49152-65535".
+	Ports string `protobuf:"bytes,8,opt,name=ports,proto3" json:"ports,omitempty"`
+	// Where the rule comes from: "default", "tables: …" or "FILE: line N".
+	From string `protobuf:"bytes,9,opt,name=from,proto3" json:"from,omitempty"`
+	// Flows that it decided since it is there.
+	Flows         uint64 `protobuf:"varint,10,opt,name=flows,proto3" json:"flows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MasqueradeRule) Reset() {
+	*x = MasqueradeRule{}
+	mi := &file_ringway_v1_views_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MasqueradeRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MasqueradeRule) ProtoMessage() {}
+
+func (x *MasqueradeRule) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MasqueradeRule.ProtoReflect.Descriptor instead.
+func (*MasqueradeRule) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *MasqueradeRule) GetNumber() uint32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *MasqueradeRule) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MasqueradeRule) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *MasqueradeRule) GetDestinations() []string {
+	if x != nil {
+		return x.Destinations
+	}
+	return nil
+}
+
+func (x *MasqueradeRule) GetUplink() string {
+	if x != nil {
+		return x.Uplink
+	}
+	return ""
+}
+
+func (x *MasqueradeRule) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *MasqueradeRule) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *MasqueradeRule) GetPorts() string {
+	if x != nil {
+		return x.Ports
+	}
+	return ""
+}
+
+func (x *MasqueradeRule) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *MasqueradeRule) GetFlows() uint64 {
+	if x != nil {
+		return x.Flows
+	}
+	return 0
+}
+
 var File_ringway_v1_views_proto protoreflect.FileDescriptor
 
 const file_ringway_v1_views_proto_rawDesc = "" +
 	"\n" +
 	"\x16ringway/v1/views.proto\x12\n" +
-	"ringway.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17ringway/v1/tables.proto\"\xef\x03\n" +
+	"ringway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17ringway/v1/tables.proto\"\xe8\x04\n" +
 	"\x06Status\x12\x18\n" +
 	"\ahealthy\x18\x01 \x01(\bR\ahealthy\x12\x18\n" +
 	"\areasons\x18\x02 \x03(\tR\areasons\x12\x12\n" +
@@ -1239,12 +2143,45 @@ const file_ringway_v1_views_proto_rawDesc = "" +
 	"\rmax_endpoints\x18\v \x01(\rR\fmaxEndpoints\x12!\n" +
 	"\fmemory_bytes\x18\f \x01(\x04R\vmemoryBytes\x12,\n" +
 	"\aworkers\x18\r \x03(\v2\x12.ringway.v1.WorkerR\aworkers\x12&\n" +
-	"\x05ports\x18\x0e \x03(\v2\x10.ringway.v1.PortR\x05ports\"\x8c\x01\n" +
+	"\x05ports\x18\x0e \x03(\v2\x10.ringway.v1.PortR\x05ports\x129\n" +
+	"\tconntrack\x18\x0f \x01(\v2\x1b.ringway.v1.ConntrackStatusR\tconntrack\x12<\n" +
+	"\n" +
+	"masquerade\x18\x10 \x01(\v2\x1c.ringway.v1.MasqueradeStatusR\n" +
+	"masquerade\"\x8c\x01\n" +
 	"\fTablesStatus\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x124\n" +
 	"\aapplied\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aapplied\x12\x16\n" +
 	"\x06source\x18\x03 \x01(\tR\x06source\x12\x14\n" +
-	"\x05error\x18\x04 \x01(\tR\x05error\"\x82\x03\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\"\xc9\x03\n" +
+	"\x0fConntrackStatus\x12\x14\n" +
+	"\x05flows\x18\x01 \x01(\x04R\x05flows\x12\x1b\n" +
+	"\tmax_flows\x18\x02 \x01(\x04R\bmaxFlows\x12!\n" +
+	"\fmemory_bytes\x18\x03 \x01(\x04R\vmemoryBytes\x12?\n" +
+	"\x06states\x18\x04 \x03(\v2'.ringway.v1.ConntrackStatus.StatesEntryR\x06states\x12\x18\n" +
+	"\acreated\x18\x05 \x01(\x04R\acreated\x12\x18\n" +
+	"\aexpired\x18\x06 \x01(\x04R\aexpired\x12\x16\n" +
+	"\x06reaped\x18\a \x01(\x04R\x06reaped\x12\x18\n" +
+	"\arefused\x18\b \x01(\x04R\arefused\x12#\n" +
+	"\rquota_refused\x18\t \x01(\x04R\fquotaRefused\x12\x1c\n" +
+	"\trecovered\x18\n" +
+	" \x01(\x04R\trecovered\x12\x1d\n" +
+	"\n" +
+	"cold_start\x18\v \x01(\tR\tcoldStart\x12\x1c\n" +
+	"\tfragments\x18\f \x01(\x04R\tfragments\x1a9\n" +
+	"\vStatesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xe8\x01\n" +
+	"\x10MasqueradeStatus\x12\x18\n" +
+	"\aenabled\x18\x01 \x01(\bR\aenabled\x12\x14\n" +
+	"\x05rules\x18\x02 \x01(\x04R\x05rules\x12\x1c\n" +
+	"\taddresses\x18\x03 \x03(\tR\taddresses\x12\x1a\n" +
+	"\bexcluded\x18\x04 \x03(\tR\bexcluded\x12\x18\n" +
+	"\aprofile\x18\x05 \x01(\tR\aprofile\x12\x12\n" +
+	"\x04file\x18\x06 \x01(\tR\x04file\x12\x1d\n" +
+	"\n" +
+	"file_error\x18\a \x01(\tR\tfileError\x12\x1d\n" +
+	"\n" +
+	"strict_eim\x18\b \x01(\bR\tstrictEim\"\x82\x03\n" +
 	"\x06Worker\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04cpus\x18\x02 \x03(\rR\x04cpus\x12\x1c\n" +
@@ -1347,7 +2284,67 @@ const file_ringway_v1_views_proto_rawDesc = "" +
 	"\breceived\x18\x02 \x01(\bR\breceived\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
 	"\x06length\x18\x04 \x01(\rR\x06length\x12\x12\n" +
-	"\x04data\x18\x05 \x01(\fR\x04dataB%Z#ringway/control/ringwayv1;ringwayv1b\x06proto3"
+	"\x04data\x18\x05 \x01(\fR\x04data\"\xee\x03\n" +
+	"\x04Flow\x12\x16\n" +
+	"\x06worker\x18\x01 \x01(\rR\x06worker\x12\x1a\n" +
+	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x12\x1a\n" +
+	"\bprotocol\x18\x03 \x01(\tR\bprotocol\x121\n" +
+	"\boriginal\x18\x04 \x01(\v2\x15.ringway.v1.FlowTupleR\boriginal\x12+\n" +
+	"\x05reply\x18\x05 \x01(\v2\x15.ringway.v1.FlowTupleR\x05reply\x12\x12\n" +
+	"\x04snat\x18\x06 \x01(\bR\x04snat\x12\x14\n" +
+	"\x05state\x18\a \x01(\tR\x05state\x123\n" +
+	"\aexpires\x18\b \x01(\v2\x19.google.protobuf.DurationR\aexpires\x12+\n" +
+	"\x03age\x18\t \x01(\v2\x19.google.protobuf.DurationR\x03age\x12\x12\n" +
+	"\x04rule\x18\n" +
+	" \x01(\tR\x04rule\x12)\n" +
+	"\x10original_packets\x18\v \x01(\x04R\x0foriginalPackets\x12%\n" +
+	"\x0eoriginal_bytes\x18\f \x01(\x04R\roriginalBytes\x12#\n" +
+	"\rreply_packets\x18\r \x01(\x04R\freplyPackets\x12\x1f\n" +
+	"\vreply_bytes\x18\x0e \x01(\x04R\n" +
+	"replyBytes\"e\n" +
+	"\tFlowTuple\x12\x10\n" +
+	"\x03src\x18\x01 \x01(\tR\x03src\x12\x19\n" +
+	"\bsrc_port\x18\x02 \x01(\rR\asrcPort\x12\x10\n" +
+	"\x03dst\x18\x03 \x01(\tR\x03dst\x12\x19\n" +
+	"\bdst_port\x18\x04 \x01(\rR\adstPort\"\xf8\x01\n" +
+	"\x03Nat\x124\n" +
+	"\taddresses\x18\x01 \x03(\v2\x16.ringway.v1.NatAddressR\taddresses\x12>\n" +
+	"\fdestinations\x18\x02 \x03(\v2\x1a.ringway.v1.NatDestinationR\fdestinations\x12\x18\n" +
+	"\arefused\x18\x03 \x01(\x04R\arefused\x12#\n" +
+	"\rquota_refused\x18\x04 \x01(\x04R\fquotaRefused\x12\x1e\n" +
+	"\n" +
+	"overlapped\x18\x05 \x01(\x04R\n" +
+	"overlapped\x12\x1c\n" +
+	"\tdelegated\x18\x06 \x01(\x04R\tdelegated\"\xcc\x01\n" +
+	"\n" +
+	"NatAddress\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x10\n" +
+	"\x03low\x18\x03 \x01(\rR\x03low\x12\x12\n" +
+	"\x04high\x18\x04 \x01(\rR\x04high\x12\x12\n" +
+	"\x04size\x18\x05 \x01(\rR\x04size\x12\x12\n" +
+	"\x04host\x18\x06 \x01(\rR\x04host\x12\x12\n" +
+	"\x04free\x18\a \x01(\rR\x04free\x12\x12\n" +
+	"\x04used\x18\b \x01(\rR\x04used\x12\x12\n" +
+	"\x04held\x18\t \x01(\rR\x04held\"\xa9\x01\n" +
+	"\x0eNatDestination\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12 \n" +
+	"\vdestination\x18\x03 \x01(\tR\vdestination\x12)\n" +
+	"\x10destination_port\x18\x04 \x01(\rR\x0fdestinationPort\x12\x14\n" +
+	"\x05flows\x18\x05 \x01(\x04R\x05flows\"\x88\x02\n" +
+	"\x0eMasqueradeRule\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\rR\x06number\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\asources\x18\x03 \x03(\tR\asources\x12\"\n" +
+	"\fdestinations\x18\x04 \x03(\tR\fdestinations\x12\x16\n" +
+	"\x06uplink\x18\x05 \x01(\tR\x06uplink\x12\x16\n" +
+	"\x06action\x18\x06 \x01(\tR\x06action\x12\x1c\n" +
+	"\taddresses\x18\a \x03(\tR\taddresses\x12\x14\n" +
+	"\x05ports\x18\b \x01(\tR\x05ports\x12\x12\n" +
+	"\x04from\x18\t \x01(\tR\x04from\x12\x14\n" +
+	"\x05flows\x18\n" +
+	" \x01(\x04R\x05flowsB%Z#ringway/control/ringwayv1;ringwayv1b\x06proto3"
 
 var (
 	file_ringway_v1_views_proto_rawDescOnce sync.Once
@@ -1361,41 +2358,60 @@ func file_ringway_v1_views_proto_rawDescGZIP() []byte {
 	return file_ringway_v1_views_proto_rawDescData
 }
 
-var file_ringway_v1_views_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_ringway_v1_views_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_ringway_v1_views_proto_goTypes = []any{
 	(*Status)(nil),                // 0: ringway.v1.Status
 	(*TablesStatus)(nil),          // 1: ringway.v1.TablesStatus
-	(*Worker)(nil),                // 2: ringway.v1.Worker
-	(*Frames)(nil),                // 3: ringway.v1.Frames
-	(*Port)(nil),                  // 4: ringway.v1.Port
-	(*Route)(nil),                 // 5: ringway.v1.Route
-	(*Neighbor)(nil),              // 6: ringway.v1.Neighbor
-	(*NodeStatus)(nil),            // 7: ringway.v1.NodeStatus
-	(*Endpoint)(nil),              // 8: ringway.v1.Endpoint
-	(*Drop)(nil),                  // 9: ringway.v1.Drop
-	(*Packet)(nil),                // 10: ringway.v1.Packet
-	nil,                           // 11: ringway.v1.Port.CountersEntry
-	nil,                           // 12: ringway.v1.Endpoint.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
-	(*Vxlan)(nil),                 // 14: ringway.v1.Vxlan
+	(*ConntrackStatus)(nil),       // 2: ringway.v1.ConntrackStatus
+	(*MasqueradeStatus)(nil),      // 3: ringway.v1.MasqueradeStatus
+	(*Worker)(nil),                // 4: ringway.v1.Worker
+	(*Frames)(nil),                // 5: ringway.v1.Frames
+	(*Port)(nil),                  // 6: ringway.v1.Port
+	(*Route)(nil),                 // 7: ringway.v1.Route
+	(*Neighbor)(nil),              // 8: ringway.v1.Neighbor
+	(*NodeStatus)(nil),            // 9: ringway.v1.NodeStatus
+	(*Endpoint)(nil),              // 10: ringway.v1.Endpoint
+	(*Drop)(nil),                  // 11: ringway.v1.Drop
+	(*Packet)(nil),                // 12: ringway.v1.Packet
+	(*Flow)(nil),                  // 13: ringway.v1.Flow
+	(*FlowTuple)(nil),             // 14: ringway.v1.FlowTuple
+	(*Nat)(nil),                   // 15: ringway.v1.Nat
+	(*NatAddress)(nil),            // 16: ringway.v1.NatAddress
+	(*NatDestination)(nil),        // 17: ringway.v1.NatDestination
+	(*MasqueradeRule)(nil),        // 18: ringway.v1.MasqueradeRule
+	nil,                           // 19: ringway.v1.ConntrackStatus.StatesEntry
+	nil,                           // 20: ringway.v1.Port.CountersEntry
+	nil,                           // 21: ringway.v1.Endpoint.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
+	(*Vxlan)(nil),                 // 23: ringway.v1.Vxlan
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
 }
 var file_ringway_v1_views_proto_depIdxs = []int32{
-	13, // 0: ringway.v1.Status.started:type_name -> google.protobuf.Timestamp
+	22, // 0: ringway.v1.Status.started:type_name -> google.protobuf.Timestamp
 	1,  // 1: ringway.v1.Status.tables:type_name -> ringway.v1.TablesStatus
-	14, // 2: ringway.v1.Status.vxlan:type_name -> ringway.v1.Vxlan
-	2,  // 3: ringway.v1.Status.workers:type_name -> ringway.v1.Worker
-	4,  // 4: ringway.v1.Status.ports:type_name -> ringway.v1.Port
-	13, // 5: ringway.v1.TablesStatus.applied:type_name -> google.protobuf.Timestamp
-	3,  // 6: ringway.v1.Worker.frames:type_name -> ringway.v1.Frames
-	11, // 7: ringway.v1.Port.counters:type_name -> ringway.v1.Port.CountersEntry
-	13, // 8: ringway.v1.NodeStatus.path_mtu_expires:type_name -> google.protobuf.Timestamp
-	12, // 9: ringway.v1.Endpoint.labels:type_name -> ringway.v1.Endpoint.LabelsEntry
-	13, // 10: ringway.v1.Packet.time:type_name -> google.protobuf.Timestamp
-	11, // [11:11] is the sub-list for method output_type
-	11, // [11:11] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	23, // 2: ringway.v1.Status.vxlan:type_name -> ringway.v1.Vxlan
+	4,  // 3: ringway.v1.Status.workers:type_name -> ringway.v1.Worker
+	6,  // 4: ringway.v1.Status.ports:type_name -> ringway.v1.Port
+	2,  // 5: ringway.v1.Status.conntrack:type_name -> ringway.v1.ConntrackStatus
+	3,  // 6: ringway.v1.Status.masquerade:type_name -> ringway.v1.MasqueradeStatus
+	22, // 7: ringway.v1.TablesStatus.applied:type_name -> google.protobuf.Timestamp
+	19, // 8: ringway.v1.ConntrackStatus.states:type_name -> ringway.v1.ConntrackStatus.StatesEntry
+	5,  // 9: ringway.v1.Worker.frames:type_name -> ringway.v1.Frames
+	20, // 10: ringway.v1.Port.counters:type_name -> ringway.v1.Port.CountersEntry
+	22, // 11: ringway.v1.NodeStatus.path_mtu_expires:type_name -> google.protobuf.Timestamp
+	21, // 12: ringway.v1.Endpoint.labels:type_name -> ringway.v1.Endpoint.LabelsEntry
+	22, // 13: ringway.v1.Packet.time:type_name -> google.protobuf.Timestamp
+	14, // 14: ringway.v1.Flow.original:type_name -> ringway.v1.FlowTuple
+	14, // 15: ringway.v1.Flow.reply:type_name -> ringway.v1.FlowTuple
+	24, // 16: ringway.v1.Flow.expires:type_name -> google.protobuf.Duration
+	24, // 17: ringway.v1.Flow.age:type_name -> google.protobuf.Duration
+	16, // 18: ringway.v1.Nat.addresses:type_name -> ringway.v1.NatAddress
+	17, // 19: ringway.v1.Nat.destinations:type_name -> ringway.v1.NatDestination
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_ringway_v1_views_proto_init() }
@@ -1410,7 +2426,7 @@ func file_ringway_v1_views_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ringway_v1_views_proto_rawDesc), len(file_ringway_v1_views_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
