@@ -10,12 +10,13 @@
 //	pod eth0 ◀─────────────────────── trunk far ══ trunk near ◀──────────── worker
 //
 // (══ is a veth pair.) On an uplink exactly what is ours is taken: VXLAN to our
-// tunnel address, what goes to a local pod, and ICMP errors about our own
-// tunnel packets. From pods everything is taken. A pod hangs on the trunk of its
-// worker instead of having a socket of its own, so a worker polls one ring and
-// kicks one socket however many pods it has; the endpoint program writes the
-// pod's own MAC (see [SlotMAC]) into each frame, which tells the worker where
-// the frame came from in a way that the pod cannot forge.
+// tunnel address, what goes to a local pod or to a port that [NAT] has in use, and
+// ICMP errors about our own tunnel packets and such ports. From pods everything is
+// taken. A pod hangs on the trunk of its worker instead of having a socket of its
+// own, so a worker polls one ring and kicks one socket however many pods it has;
+// the endpoint program writes the pod's own MAC (see [SlotMAC]) into each frame,
+// which tells the worker where the frame came from in a way that the pod cannot
+// forge.
 //
 // Towards a pod the destination address names the slot. The program at the far end
 // of the trunk runs at tc ingress, not in XDP, and moves the packet straight to the
@@ -29,8 +30,8 @@
 // classifier, which its device keeps.
 //
 // Programs, maps and attachments (bpf_link) are pinned on a bpffs. When the
-// process dies they stay: what is ours is then dropped, never answered by the
-// kernel, and the next process takes them over by an atomic exchange of the
+// process dies they stay: what is ours is then dropped (but for fragments to an
+// SNAT address), never answered by the kernel, and the next process takes them over by an atomic exchange of the
 // program. Only [Uplink.Detach], [Local.DetachEndpoint], [OpenLocal] with fewer
 // workers than before, and [Cleanup] take them away.
 //

@@ -3,7 +3,8 @@
 // The program of an uplink: takes exactly what is ours, passes everything else
 // to the kernel, and never gives the kernel what is ours. With no socket to
 // take a frame it is dropped: the kernel would answer with a reset or a port
-// unreachable and so kill the very flows that a restarted agent takes over.
+// unreachable and so kill the very flows that a restarted agent takes over. Only
+// of fragments to an SNAT address nobody knows whose they are: see take.
 #include "ipv4.h"
 #include "snat.h"
 #include "uplink.h"

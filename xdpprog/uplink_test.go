@@ -24,9 +24,13 @@ const (
 // one end, whose address is ownMAC.
 func attachTestUplink(t *testing.T, mode string) (*Uplink, *netnstest.NS, int) {
 	t.Helper()
-	dir, ns := pinDir(t), netnstest.New(t)
-	var u *Uplink
-	var ifindex int
+	return attachTo(t, UplinkOptions{PinDir: pinDir(t), Mode: mode})
+}
+
+// attachTo does it with these options; device and queues are filled in.
+func attachTo(t *testing.T, o UplinkOptions) (u *Uplink, ns *netnstest.NS, ifindex int) {
+	t.Helper()
+	ns = netnstest.New(t)
 	ns.Do(t, func() (err error) {
 		if ifindex, _, err = addVeth("up0", "peer0"); err != nil {
 			return err
@@ -34,7 +38,8 @@ func attachTestUplink(t *testing.T, mode string) (*Uplink, *netnstest.NS, int) {
 		if err := setMAC("up0", ownMAC); err != nil {
 			return err
 		}
-		u, err = AttachUplink(UplinkOptions{Ifindex: ifindex, Device: "up0", PinDir: dir, Queues: 1, Mode: mode})
+		o.Ifindex, o.Device, o.Queues = ifindex, "up0", 1
+		u, err = AttachUplink(o)
 		return err
 	})
 	t.Cleanup(func() {
@@ -81,17 +86,28 @@ func grown(t *testing.T, counters func() (map[string]uint64, error), f func()) [
 // check runs frame and wants it taken for the reason, or passed.
 func check(t *testing.T, u *Uplink, frame []byte, reason string) {
 	t.Helper()
-	want, verdict := []string{reason + "+1"}, uint32(verdictPass)
-	if reason != "passed" {
-		// No socket is registered: taken means dropped, and both are counted.
-		want, verdict = []string{reason + "+1", "no_socket+1"}, verdictDrop
-	}
-	slices.Sort(want)
+	verdict, want := withoutSocket(reason)
 	var got uint32
 	names := grown(t, u.Counters, func() { got, _ = run(t, u.objs.RwUplink, frame) })
 	if got != verdict || !slices.Equal(names, want) {
 		t.Errorf("verdict %d, counted %v; want verdict %d, %v", got, names, verdict, want)
 	}
+}
+
+// withoutSocket is what becomes of a frame, and what counts it, where no socket is
+// registered: taken means dropped, or passed for a fragment, and both are counted.
+func withoutSocket(reason string) (verdict uint32, counted []string) {
+	switch reason {
+	case "passed":
+		return verdictPass, []string{"passed+1"}
+	case "fragment":
+		return verdictPass, []string{"fragment+1", "passed+1"}
+	case "snat_free":
+		return verdictDrop, []string{"snat_free+1"}
+	}
+	counted = []string{reason + "+1", "no_socket+1"}
+	slices.Sort(counted)
+	return verdictDrop, counted
 }
 
 type uplinkCase struct {
