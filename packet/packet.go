@@ -51,8 +51,6 @@ const (
 	NewFlow
 	// Translated: NAT has done what there was to do.
 	Translated
-	// Delegated: another worker handed it over to have a port for its flow.
-	Delegated
 	// Inbound: another worker has dealt with its source's half of the flow.
 	Inbound
 	// Hairpin: a local endpoint sent it to an SNAT address of ours; its source is
@@ -99,6 +97,7 @@ type Packet struct {
 	Waits   int64  // while parked for a neighbour: when it is given up, monotonic nanoseconds
 	Peer    uint32 // outer source address when Decapped, host byte order
 	Flow    uint32 // flow and direction in its worker's conntrack table (conntrack.Ref); 0: none
+	Tried   uint64 // workers that had no port for its flow, a bit each
 	NewID   uint16 // IPv4 identification of its datagram once translated, where it is a fragment
 }
 
