@@ -1,0 +1,77 @@
+package nat
+
+// FinishRestore ends the phase in which flows of a process before this one are
+// restored, and begins allocation. Ports that no restored flow has become free, or
+// the host's, as Configure said: until now they have kept the state they were found
+// in, so that no packet of a flow that lives was ever dropped or passed to the host.
+// Further calls do nothing.
+func (o *Owners) FinishRestore() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range o.restored {
+		s := &o.slots[i]
+		for port := range portCount {
+			if p := uint16(port); !o.restored[i].has(p) {
+				s.begin(p)
+			} else {
+				s.settle(p)
+			}
+		}
+	}
+	o.restored = nil
+}
+
+// begin gives a port that no restored flow has its first state.
+func (s *slot) begin(port uint16) {
+	if s.isOurs(port) {
+		s.set(port, StateFree)
+		s.markFree(port)
+		return
+	}
+	s.set(port, StateHost)
+}
+
+// set overwrites whatever state is there.
+func (s *slot) set(port uint16, state uint8) {
+	for {
+		old := s.load(port)
+		if old == state || s.swap(port, old, state) {
+			return
+		}
+	}
+}
+
+// restore gives a port to the flows of a worker, live or closed ones, and says
+// whether it did. Live flows take it from another worker's closed ones; nobody
+// takes it from live ones. A port that is not for SNAT any more is restored all
+// the same, and is a conflict.
+func (o *Owners) restore(index int, class Class, port uint16, worker int, live bool) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	s := o.slot(index, class)
+	if o.restored == nil || s == nil || port == 0 {
+		return false
+	}
+	state := s.load(port)
+	seen := &o.restored[index*Classes+int(class)]
+	if !seen.has(port) {
+		seen.add(port)
+		state = StateHost
+	}
+	switch {
+	case state == Used(worker), state == Held(worker) && !live:
+		return true
+	case state >= StateUsed && state < StateHeld, state >= StateHeld && !live:
+		return false
+	case state >= StateHeld:
+		s.heldIn[port/blockPorts].Add(-1)
+	}
+	if live {
+		s.used[worker].Add(1)
+		s.set(port, Used(worker))
+		return true
+	}
+	s.heldIn[port/blockPorts].Add(1)
+	s.set(port, Held(worker))
+	return true
+}
