@@ -110,6 +110,22 @@ func (n *NAT) SetAddrs(addrs map[netip.Addr]int) error {
 	return nil
 }
 
+// Addrs are the addresses in force, with their indexes: after OpenNAT those of an
+// earlier process, whose flows have ports of them.
+func (n *NAT) Addrs() (map[netip.Addr]int, error) {
+	addrs := map[netip.Addr]int{}
+	var a [4]byte
+	var index uint32
+	it := n.addrs.Iterate()
+	for it.Next(&a, &index) {
+		addrs[netip.AddrFrom4(a)] = int(index)
+	}
+	if err := it.Err(); err != nil {
+		return nil, fmt.Errorf("read the SNAT addresses: %w", err)
+	}
+	return addrs, nil
+}
+
 // shareWith makes the maps of n those of an uplink's program.
 func (n *NAT) shareWith(spec *ebpf.CollectionSpec) map[string]*ebpf.Map {
 	spec.Maps[uplinkMapSnatAddrs].MaxEntries = n.addrs.MaxEntries()
