@@ -11,8 +11,9 @@ import "ringway/packet"
 //
 // All checksums are updated and none is computed anew: those of both IPv4
 // headers, of the error, and of the quoted segment where the quote reaches to
-// it; that of TCP lies beyond the eight bytes which every quote has. The fields
-// of p and q follow; Hash stays.
+// it; that of TCP lies beyond the eight bytes which every quote has. All that
+// changes lies at even offsets in the error, because header lengths are
+// multiples of four. The fields of p and q follow; Hash stays.
 //
 // It gives NoReason, or ICMPErrorUnrelated where the quote has no ports: it names
 // no flow, and everything is left as it is.
@@ -23,7 +24,8 @@ func RewriteQuoted(p *packet.Packet, q *packet.Quoted, inner packet.Tuple, outer
 	quote, data := p.Buf[q.L3:q.L4], p.Buf[q.L4:int(q.L4)+len(q.Data)]
 	addresses := put32(quote[12:16], inner.Src) + put32(quote[16:20], inner.Dst)
 	changes := addresses + addresses.apply(quote[ipv4Checksum:])
-	changes += rewriteL4(data, inner, q.Proto, q.ICMPType, quotedSegmentLen(q, quote), addresses)
+	srcPort, dstPort := portsOf(&inner, q.Proto, q.ICMPType)
+	changes += rewriteL4(data, q.Proto, srcPort, dstPort, quotedSegmentLen(q, quote), addresses)
 	changes.apply(p.Buf[p.L4+icmpChecksum:])
 
 	h := p.IPv4()
@@ -31,8 +33,7 @@ func RewriteQuoted(p *packet.Packet, q *packet.Quoted, inner packet.Tuple, outer
 	outer.apply(h[ipv4Checksum:])
 
 	p.Src, p.Dst = outerSrc, outerDst
-	q.Src, q.Dst = inner.Src, inner.Dst
-	q.SrcPort, q.DstPort = portsOf(inner, q.Proto, q.ICMPType)
+	q.Src, q.Dst, q.SrcPort, q.DstPort = inner.Src, inner.Dst, srcPort, dstPort
 	return packet.NoReason
 }
 

@@ -247,13 +247,16 @@ func FuzzRewriteQuoted(f *testing.F) {
 		if !ok {
 			return
 		}
-		before := append([]byte{}, p.Buf...)
+		before, wrong := append([]byte{}, p.Buf...), quotedResidue(p, &q)
 		inner := packet.Tuple{Src: src, Dst: dst, SrcPort: srcPort, DstPort: dstPort, Proto: q.Proto}
 		if RewriteQuoted(p, &q, inner, dst, src) != packet.NoReason {
 			if !bytes.Equal(before, p.Buf) {
 				t.Fatal("changed, and refused")
 			}
 			return
+		}
+		if got := quotedResidue(p, &q); got != wrong {
+			t.Fatalf("quoted checksum is wrong by %#x, was by %#x", got, wrong)
 		}
 		if r := packet.Parse(p); r != packet.NoReason || p.Src != dst || p.Dst != src {
 			t.Fatalf("%v: %+v", r, *p)
@@ -272,4 +275,27 @@ func FuzzRewriteQuoted(f *testing.F) {
 			t.Fatalf("bytes changed that should not:\n got %x\nwant %x", p.Bytes(), before[p.Off:p.End])
 		}
 	})
+}
+
+// quotedResidue is what the quoted checksum is wrong by; 0 where the quote has
+// none, or not all of what an SCTP checksum covers.
+func quotedResidue(p *packet.Packet, q *packet.Quoted) uint32 {
+	field := checksumField(q.Proto)
+	if !q.HasPorts || len(q.Data) < field[1] {
+		return 0
+	}
+	checksum := q.Data[field[0]:field[1]]
+	if q.Proto == packet.ProtoUDP && bytes.Equal(checksum, []byte{0, 0}) {
+		return 0
+	}
+	if q.Proto == packet.ProtoSCTP && (bytes.Equal(checksum, []byte{0, 0, 0, 0}) || !quotesAll(p, q)) {
+		return 0
+	}
+	return residue(q.Src, q.Dst, q.Proto, q.Data)
+}
+
+// quotesAll: the quote is the whole packet.
+func quotesAll(p *packet.Packet, q *packet.Quoted) bool {
+	header := packet.IPv4(p.Buf[q.L3:q.L4])
+	return header.TotalLen() == len(header)+len(q.Data) && !header.MoreFragments()
 }

@@ -34,12 +34,12 @@ func Rewrite(p *packet.Packet, to packet.Tuple) packet.Reason {
 	h := p.IPv4()
 	addresses := put32(h[12:16], to.Src) + put32(h[16:20], to.Dst)
 	addresses.apply(h[ipv4Checksum:])
+	srcPort, dstPort := portsOf(&to, p.Proto, p.ICMPType)
 	if p.L4 != 0 {
 		segment := p.Buf[p.L4:p.End]
-		rewriteL4(segment, to, p.Proto, p.ICMPType, len(segment), addresses)
+		rewriteL4(segment, p.Proto, srcPort, dstPort, len(segment), addresses)
 	}
-	p.Src, p.Dst = to.Src, to.Dst
-	p.SrcPort, p.DstPort = portsOf(to, p.Proto, p.ICMPType)
+	p.Src, p.Dst, p.SrcPort, p.DstPort = to.Src, to.Dst, srcPort, dstPort
 	return packet.NoReason
 }
 
@@ -59,46 +59,10 @@ func rewritable(p *packet.Packet) bool {
 	return false
 }
 
-// rewriteL4 writes the ports of a tuple into a segment, or into as much of it as
-// an ICMP error quotes: at least the ports or the id. It updates the checksum,
-// if it is there, for these and for the change of addresses, and returns what
-// all this adds to a sum over the segment. n is the length in bytes of the whole
-// segment; 0 if it is not known.
-func rewriteL4(segment []byte, to packet.Tuple, proto, icmpType uint8, n int, addresses delta) delta {
-	switch proto {
-	case packet.ProtoTCP:
-		ports := put32(segment, ports32(to))
-		if len(segment) < tcpChecksum+2 {
-			return ports
-		}
-		return ports + (ports + addresses).apply(segment[tcpChecksum:])
-	case packet.ProtoUDP:
-		ports := put32(segment, ports32(to))
-		if len(segment) < packet.UDPLen {
-			return ports
-		}
-		return ports + (ports + addresses).applyUDP(segment[udpChecksum:])
-	case packet.ProtoICMP:
-		id, _ := portsOf(to, proto, icmpType)
-		change := put16(segment[4:], id)
-		return change + change.apply(segment[icmpChecksum:])
-	case packet.ProtoSCTP:
-		diff := binary.BigEndian.Uint32(segment) ^ ports32(to)
-		ports := put32(segment, ports32(to))
-		if n < packet.SCTPLen || len(segment) < packet.SCTPLen {
-			return ports
-		}
-		return ports + applySCTP(segment, diff, n)
-	}
-	return 0
-}
-
-// ports32 is the first word of TCP, UDP and SCTP.
-func ports32(t packet.Tuple) uint32 { return uint32(t.SrcPort)<<16 | uint32(t.DstPort) }
-
 // portsOf gives what a parsed packet that carries a tuple has as its ports: of an
-// ICMP echo the id in both.
-func portsOf(t packet.Tuple, proto, icmpType uint8) (src, dst uint16) {
+// ICMP echo the id in both. The tuple is not copied: that would wait for the
+// stores of its fields.
+func portsOf(t *packet.Tuple, proto, icmpType uint8) (src, dst uint16) {
 	if proto != packet.ProtoICMP {
 		return t.SrcPort, t.DstPort
 	}
@@ -106,4 +70,38 @@ func portsOf(t packet.Tuple, proto, icmpType uint8) (src, dst uint16) {
 		return t.SrcPort, t.SrcPort
 	}
 	return t.DstPort, t.DstPort
+}
+
+// rewriteL4 writes ports, as portsOf gives them, into a segment, or into as much
+// of it as an ICMP error quotes: at least the ports or the id. It updates the
+// checksum, if it is there, for these and for the change of addresses, and
+// returns what all this adds to a sum over the segment. n is the length in bytes
+// of the whole segment; 0 if it is not known.
+func rewriteL4(segment []byte, proto uint8, srcPort, dstPort uint16, n int, addresses delta) delta {
+	word := uint32(srcPort)<<16 | uint32(dstPort)
+	switch proto {
+	case packet.ProtoTCP:
+		ports := put32(segment, word)
+		if len(segment) < tcpChecksum+2 {
+			return ports
+		}
+		return ports + (ports + addresses).apply(segment[tcpChecksum:])
+	case packet.ProtoUDP:
+		ports := put32(segment, word)
+		if len(segment) < packet.UDPLen {
+			return ports
+		}
+		return ports + (ports + addresses).applyUDP(segment[udpChecksum:])
+	case packet.ProtoICMP:
+		id := put16(segment[4:], srcPort)
+		return id + id.apply(segment[icmpChecksum:])
+	case packet.ProtoSCTP:
+		diff := binary.BigEndian.Uint32(segment) ^ word
+		ports := put32(segment, word)
+		if n < packet.SCTPLen || len(segment) < packet.SCTPLen {
+			return ports
+		}
+		return ports + applySCTP(segment, diff, n)
+	}
+	return 0
 }
