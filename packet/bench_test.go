@@ -80,6 +80,22 @@ func BenchmarkMartianOfGoodAddresses(b *testing.B) {
 	}
 }
 
+func BenchmarkParseQuoted(b *testing.B) {
+	for _, n := range []int{28, 548} {
+		b.Run(fmt.Sprintf("%dB", n), func(b *testing.B) {
+			p := parsed(b, quoting(packettest.ICMP{Type: packet.ICMPTimeExceeded}, udpFrame(1000)[packet.EthernetLen:][:n])...)
+			b.ReportAllocs()
+			var q packet.Quoted
+			for b.Loop() {
+				q, _ = packet.ParseQuoted(p)
+			}
+			if !q.HasPorts || q.DstPort != 2000 || !q.HeaderOK {
+				b.Fatalf("read %+v", q)
+			}
+		})
+	}
+}
+
 func BenchmarkCompletePartialOfFullFrame(b *testing.B) {
 	p := parsed(b, eth, ip(packet.ProtoUDP), packettest.UDP{Src: 1, Dst: 2, Checksum: packettest.Partial}, packettest.Bytes(1472))
 	field := packet.UDP(p.Buf[p.L4:])
@@ -116,13 +132,16 @@ func TestNothingOnThePathAllocates(t *testing.T) {
 	plain := parsed(t, eth, ip(packet.ProtoUDP), packettest.UDP{Src: 1, Dst: 2}, packettest.Bytes(1472))
 	partial := parsed(t, eth, ip(packet.ProtoTCP), packettest.TCP{Src: 1, Dst: 2, Checksum: packettest.Partial}, packettest.Bytes(99))
 	syn := parsed(t, eth, ip(packet.ProtoTCP), packettest.TCP{Flags: packet.TCPSyn, Options: []byte{2, 4, 5, 180}})
+	icmpError := parsed(t, quoting(packettest.ICMP{Type: packet.ICMPTimeExceeded}, plain.IPv4()[:548])...)
 	dst := make([]byte, 1500)
 	mss := uint16(1460)
 	var reason packet.Reason
+	quotes := true
 	for name, f := range map[string]func(){
 		"Parse":           func() { packet.Parse(plain) },
 		"Martian":         func() { reason = packet.Martian(plain.Src, plain.Dst) },
 		"CompletePartial": func() { packet.CompletePartial(partial) },
+		"ParseQuoted":     func() { q, ok := packet.ParseQuoted(icmpError); quotes = quotes && ok && q.Tuple() == plain.Tuple() },
 		"ClampMSS":        func() { mss--; packet.ClampMSS(syn, mss) },
 		"Fragmenter": func() {
 			var f packet.Fragmenter
@@ -137,5 +156,8 @@ func TestNothingOnThePathAllocates(t *testing.T) {
 	}
 	if reason != packet.NoReason {
 		t.Errorf("a plain packet is %s", reason)
+	}
+	if !quotes {
+		t.Error("an ICMP error is not read")
 	}
 }

@@ -71,7 +71,7 @@ func agree(t *testing.T, p *packet.Packet) {
 	if (p.L4 == 0) != (ip.FragOffset != 0) {
 		t.Fatalf("L4 %d at offset %d", p.L4, ip.FragOffset)
 	}
-	if p.L4 == 0 || p.Proto != packet.ProtoTCP && p.Proto != packet.ProtoUDP {
+	if p.L4 == 0 || p.Proto != packet.ProtoTCP && p.Proto != packet.ProtoUDP && p.Proto != packet.ProtoSCTP {
 		return
 	}
 	if got, want := []uint16{p.SrcPort, p.DstPort}, ip.Payload; got[0] != uint16(want[0])<<8|uint16(want[1]) || got[1] != uint16(want[2])<<8|uint16(want[3]) {

@@ -74,6 +74,13 @@ func TestParseGivesTheReason(t *testing.T) {
 		"UDP length beyond in fragment": {packettest.Frame(eth, fragment(packet.ProtoUDP, 0, true), packettest.UDP{Length: 4000}, packettest.Bytes(24)), packet.NoReason},
 		"ICMP of 3 bytes":               {packettest.Frame(eth, ip(packet.ProtoICMP), packettest.Bytes(3)), packet.BadL4Header},
 		"ICMP echo of 7 bytes":          {packettest.Frame(eth, ip(packet.ProtoICMP), packettest.Payload{packet.ICMPEcho, 6: 0}), packet.BadL4Header},
+		"SCTP":                          {packettest.Frame(eth, ip(packet.ProtoSCTP), packettest.SCTP{Src: 1, Dst: 2}, packettest.SCTPData{}), packet.NoReason},
+		"SCTP of the header only":       {packettest.Frame(eth, ip(packet.ProtoSCTP), packettest.SCTP{Src: 1, Dst: 2}), packet.NoReason},
+		"SCTP of 11 bytes":              {packettest.Frame(eth, ip(packet.ProtoSCTP), packettest.Bytes(11)), packet.BadL4Header},
+		"SCTP of none":                  {packettest.Frame(eth, ip(packet.ProtoSCTP)), packet.BadL4Header},
+		"tiny SCTP fragment":            {packettest.Frame(eth, fragment(packet.ProtoSCTP, 0, true), packettest.Bytes(8)), packet.BadL4Header},
+		"first SCTP fragment":           {packettest.Frame(eth, fragment(packet.ProtoSCTP, 0, true), packettest.Bytes(16)), packet.NoReason},
+		"later SCTP fragment":           {packettest.Frame(eth, fragment(packet.ProtoSCTP, 16, false), packettest.Bytes(8)), packet.NoReason},
 		"IGMP":                          {packettest.Frame(eth, ip(2)), packet.NoReason},
 		"ARP":                           {packettest.Frame(packettest.Eth{Type: packet.EtherTypeARP}, packettest.ARP{}), packet.NoReason},
 		"ARP of 27 bytes":               {packettest.Frame(packettest.Eth{Type: packet.EtherTypeARP}, packettest.ARP{})[:41], packet.TooShort},
@@ -157,6 +164,23 @@ func TestParseICMP(t *testing.T) {
 	p = packettest.InChunk(packettest.Frame(eth, ip(packet.ProtoICMP), packettest.ICMP{Type: 3, Code: 4, ID: 77}))
 	if r := packet.Parse(p); r != packet.NoReason || p.SrcPort != 0 || p.ICMPType != 3 || p.ICMPCode != 4 {
 		t.Errorf("unreachable: %v %+v", r, *p)
+	}
+}
+
+func TestParseSCTP(t *testing.T) {
+	sctp := packettest.SCTP{Src: 5, Dst: 6, Tag: 7}
+	p := parsed(t, eth, ip(packet.ProtoSCTP), sctp, packettest.SCTPData{TSN: 1}, packettest.Bytes(5))
+	if p.SrcPort != 5 || p.DstPort != 6 || p.Proto != packet.ProtoSCTP {
+		t.Errorf("%+v", *p)
+	}
+	packettest.Verify(t, p.Bytes(), packettest.Ports(5, 6), packettest.Data(packettest.Bytes(5)))
+	sctp.Dst++
+	if other := parsed(t, eth, ip(packet.ProtoSCTP), sctp, packettest.SCTPData{TSN: 1}, packettest.Bytes(5)); other.Hash == p.Hash {
+		t.Error("the hash leaves the ports out")
+	}
+	p = packettest.InChunk(packettest.Frame(eth, ip(packet.ProtoSCTP), packettest.Bytes(11)))
+	if packet.Parse(p) != packet.BadL4Header || p.SrcPort != 0 || p.DstPort != 0 {
+		t.Errorf("truncated: %+v", *p)
 	}
 }
 
