@@ -103,3 +103,6 @@ func (t *Table) enter(d *Datagram, s state, now int64) {
 	d.state, d.until = s, now+t.lives[s]
 	t.ages.push(&t.queues[s], d.index)
 }
+
+// Datagrams is how many datagrams the table remembers now, complete ones too.
+func (t *Table) Datagrams() int { return t.options.Datagrams - t.queues[free].n }

@@ -3,9 +3,10 @@ package reassembly
 import "ringway/packet"
 
 // Tick ends what has been in the table for too long, and makes room where there
-// was none. Call it each round, before the round's fragments, with monotonic
-// nanoseconds; it costs next to nothing when there is nothing to do. Packets whose
-// first fragment did not come in time are Pending then.
+// was none. now is monotonic nanoseconds. Call it each round before the round's
+// fragments, and have what is Pending then Released: packets whose first fragment
+// did not come in time, and those that make room. It costs next to nothing when
+// there is nothing to do.
 func (t *Table) Tick(now int64) {
 	t.ticked = now
 	for s := waiting; s < states; s++ {
@@ -44,15 +45,12 @@ func (t *Table) idle(i uint32) *Datagram {
 	return &t.datagrams[i]
 }
 
-// makeRoomToWait lets those that have waited longest make room when there was
-// none. Fragments that are merely out of order meet within milliseconds, so that a
-// flood of fragments without a first one does not hold them up.
+// makeRoomToWait lets those that have waited longest make room for what comes in
+// this round. Fragments that are merely out of order meet within milliseconds, so
+// that a flood of fragments without a first one does not hold them up.
 func (t *Table) makeRoomToWait() {
-	if !t.crowded {
-		return
-	}
-	t.crowded = false
-	for t.waits.packets > t.options.Held/4*3 || t.waits.bytes > t.options.HeldBytes/4*3 {
+	o := &t.options
+	for t.waits.packets > o.Held-o.Held/4 || t.waits.bytes > o.HeldBytes-o.HeldBytes/4 {
 		t.end(t.oldest(waiting), packet.FragmentsFull)
 	}
 }

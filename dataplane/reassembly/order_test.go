@@ -25,7 +25,7 @@ var whole = map[string]struct {
 		packet.Tuple{Src: client, Dst: server, SrcPort: 5000, DstPort: 443, Proto: packet.ProtoTCP},
 	},
 	"SCTP": {
-		[]pt.Layer{ip(packet.ProtoSCTP, 7), pt.Payload{0x13, 0x88, 0x0b, 0x59, 0, 0, 0, 1, 0, 0, 0, 0}, pt.Bytes(8000)},
+		[]pt.Layer{ip(packet.ProtoSCTP, 7), pt.SCTP{Src: 5000, Dst: 2905, Tag: 1}, pt.Bytes(8000)},
 		packet.Tuple{Src: client, Dst: server, SrcPort: 5000, DstPort: 2905, Proto: packet.ProtoSCTP},
 	},
 	"ICMP echo": {

@@ -13,6 +13,9 @@ const (
 	server = 0xc0000263
 )
 
+// chunk is the size of a frame's memory, unless the frame is longer.
+const chunk = 2048
+
 // second is a time to begin with that is not 0.
 const second = int64(time.Second)
 
@@ -23,7 +26,7 @@ func ip(proto uint8, id uint16) pt.IPv4 {
 // parsed puts a frame into a chunk and parses it.
 func parsed(t testing.TB, frame []byte) *packet.Packet {
 	t.Helper()
-	p := &packet.Packet{Buf: make([]byte, 16384), Off: packet.Headroom}
+	p := &packet.Packet{Buf: make([]byte, max(chunk, packet.Headroom+len(frame))), Off: packet.Headroom}
 	p.End = p.Off + uint16(copy(p.Buf[p.Off:], frame))
 	if r := packet.Parse(p); r != packet.NoReason {
 		t.Fatal(r)
@@ -77,8 +80,12 @@ type wire struct {
 	of     [packet.BatchSize]*Datagram
 }
 
+// newWire makes a small table, unless the options say otherwise.
 func newWire(t *testing.T, o Options) *wire {
 	o.Seed = 1
+	if o.Datagrams == 0 {
+		o.Datagrams = 128
+	}
 	w := &wire{t: t, table: New(o), now: second, held: map[uint64]int{}, passed: map[uint64]packet.Packet{}, drops: map[packet.Reason]int{}}
 	w.table.Tick(w.now)
 	return w

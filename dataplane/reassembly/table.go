@@ -12,8 +12,8 @@ import (
 type Options struct {
 	Datagrams int           // that are remembered at a time: 4096
 	PerSource int           // datagrams that are incomplete, and packets that wait, of one source address: 64
-	Held      int           // packets that may wait: 256; each keeps its frame
-	HeldBytes int           // memory of the frames of packets that wait: 4 MiB
+	Held      int           // packets that may wait: 256; each keeps its frame. From three quarters on the oldest make room
+	HeldBytes int           // memory of the frames of packets that wait: 4 MiB, in the same way
 	Timeout   time.Duration // how long a datagram may take from its first fragment on: 15 s (RFC 791 3.2)
 	Hold      time.Duration // how long early fragments wait for the first one: 3 s, at most Timeout
 	Seed      uint64        // of the hash; 0: drawn at random, as it is to be outside of tests
@@ -45,7 +45,6 @@ type Table struct {
 	leaving  fifo   // slots that Released is to give back
 	waits    load   // packets that wait for their first fragment
 	leaves   load   // packets in leaving
-	crowded  bool   // a packet found no room to wait since the last Tick
 	ticked   int64  // time of the last Tick
 	reserved int    // datagrams that Tick keeps unused at the cost of complete ones
 }

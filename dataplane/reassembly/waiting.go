@@ -37,14 +37,8 @@ func (t *Table) shift(f *fifo) (i uint32) {
 // hasRoom reports whether a packet of this source may wait. What is left from
 // earlier and was not taken yet has its frames still.
 func (t *Table) hasRoom(s *source, p *packet.Packet) bool {
-	if s.packets >= t.options.PerSource {
-		return false
-	}
-	if t.unused.first == 0 || t.waits.bytes+t.leaves.bytes+len(p.Buf) > t.options.HeldBytes {
-		t.crowded = true
-		return false
-	}
-	return true
+	return s.packets < t.options.PerSource && t.unused.first != 0 &&
+		t.waits.bytes+t.leaves.bytes+len(p.Buf) <= t.options.HeldBytes
 }
 
 // hold keeps a packet until the first fragment of its datagram comes.
