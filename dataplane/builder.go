@@ -26,6 +26,7 @@ type builder struct {
 	neighbours map[neighbourKey]*Neighbour // cells, shared by all snapshots
 	paths      map[uint32]*PathMTU         // by VTEP, shared by all snapshots
 
+	nat        natState
 	rib        *rib
 	generation uint64
 }
@@ -72,6 +73,8 @@ func (b *builder) snapshot() *Snapshot {
 		Routes:     b.rib.commit(),
 		Endpoints:  slices.Clone(b.endpoints),
 		Nodes:      encap.NewPeerSet(nil),
+		masq:       b.nat.masq,
+		snat:       b.nat.addresses,
 	}
 	for i := range b.uplinks {
 		s.Uplinks = append(s.Uplinks, b.uplinks[i].Uplink)
@@ -148,6 +151,7 @@ func (b *builder) refreshTables() {
 	}
 	b.rib.replace(fromTables, routes)
 	b.rib.replace(fromHost, hosts)
+	b.refreshMasquerade()
 }
 
 // addNode routes another node's CIDRs. One that is to be reached directly but

@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"ringway/conntrack"
 	"ringway/dataplane/endpoint"
 	"ringway/dataplane/kroute"
 	"ringway/dataplane/link"
@@ -48,7 +49,11 @@ type Dataplane struct {
 	neighs *neigh.Mirror
 	routes *kroute.Mirror
 
+	limit     *conntrack.Limit // flows of the whole node
+	recovered recovery
+
 	mu      sync.Mutex // guards what follows
+	snat    snatControl
 	build   *builder
 	store   *endpoint.Store
 	hostEnd link.Info // rwhost, in the node's stack
@@ -88,7 +93,13 @@ func (d *Dataplane) open() error {
 	if err = xdpprog.MountBPFFS(d.cfg.PinDir); err != nil {
 		return err
 	}
+	if err = d.openSNAT(); err != nil {
+		return err
+	}
 	if err = d.openPorts(); err != nil {
+		return err
+	}
+	if err = d.openFlowTables(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -137,6 +148,12 @@ func (d *Dataplane) watchKernel(ctx context.Context) (err error) {
 	if d.routes, err = kroute.Open(ctx, netns.None(), d.log); err != nil {
 		return err
 	}
+	if err = d.watchSockets(ctx); err != nil {
+		return err
+	}
+	if err = d.watchIPMasq(ctx); err != nil {
+		return err
+	}
 	// What an update says is not used, only that there is one: the addresses are
 	// read again. A lost one is made up for by the next.
 	d.addrs = make(chan netlink.AddrUpdate, 64)
@@ -173,6 +190,16 @@ func (d *Dataplane) follow(ctx context.Context) {
 				continue
 			}
 			d.change(d.addressesChanged)
+		case sockets, ok := <-d.snat.watch.Updates():
+			if ok {
+				d.socketsChanged(sockets)
+			}
+		case u, ok := <-d.snat.file:
+			if !ok {
+				d.snat.file = nil // the watch has ended
+				continue
+			}
+			d.change(func() { d.ipMasqChanged(u) })
 		case r := <-d.core.resolve:
 			d.resolveNeighbour(r)
 		}
@@ -208,6 +235,7 @@ func (d *Dataplane) change(edit func()) {
 
 // publish hands the workers a new snapshot. The lock is held.
 func (d *Dataplane) publish() {
+	d.syncSNAT()
 	d.core.snapshot.Store(d.build.snapshot())
 	d.wakeAll()
 }
@@ -260,7 +288,7 @@ func (d *Dataplane) Close() error {
 	if d.routes != nil {
 		d.routes.Close()
 	}
-	errs = append(errs, d.closePorts())
+	errs = append(errs, d.closePorts(), d.closeSNAT())
 	if d.handle != nil {
 		d.handle.Close()
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"ringway/dataplane/endpoint"
+	"ringway/nat"
 	"ringway/packet"
 )
 
@@ -181,6 +182,11 @@ func (d *Dataplane) restore() (err error) {
 	d.build = newBuilder(d.cfg.Node, len(d.uplinks), d.cfg.MaxEndpoints+1)
 	for i, u := range d.uplinks {
 		d.build.uplinks[i] = stateOf(u.info)
+	}
+	d.build.nat.cfg = natConfig{ports: nat.PortRange{Low: d.cfg.SNATPorts[0], High: d.cfg.SNATPorts[1]}, maxAddresses: d.cfg.MaxSNATAddresses}
+	d.build.nat.addresses = d.snat.adopted
+	if d.cfg.IPMasqFile != "" {
+		d.ipMasqChanged(d.snat.first)
 	}
 	d.build.hostAddrs = d.hostAddresses()
 	d.build.setNeighbours(d.neighs.Snapshot())

@@ -102,6 +102,7 @@ type outbox struct {
 // it is the other's now, or it is dropped because the ring is full.
 func (w *Worker) handTo(worker uint8, p *packet.Packet) {
 	o := &w.outboxes[worker]
+	p.Flow = 0 // a number of our own table
 	if !o.ring.push(p, o.staged) {
 		p.Drop(packet.HandoverFull)
 		return

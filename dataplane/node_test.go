@@ -5,10 +5,12 @@ import (
 	"net/netip"
 	"testing"
 
+	"ringway/conntrack"
 	"ringway/dataplane/endpoint"
 	"ringway/dataplane/kroute"
 	"ringway/dataplane/neigh"
 	"ringway/dataplane/port"
+	"ringway/nat"
 	"ringway/packet"
 	"ringway/packet/packettest"
 )
@@ -27,6 +29,7 @@ type testNode struct {
 	uplinks []*port.Fake // queues of eth0
 	trunks  []*port.Fake // by worker
 	pools   []*port.Pool
+	host    [nat.Classes][]uint16 // ports of the node's own stack
 }
 
 type testConfig struct {
@@ -35,7 +38,12 @@ type testConfig struct {
 	ownUMEM         bool // the uplink has UMEMs of its own
 	frames          int
 	edit            func(*Tables)
+
+	flowQuota, portQuota int
 }
+
+// testFlows is the capacity of a test node's conntrack tables.
+const testFlows = 4096
 
 var (
 	uplinkMAC = packet.MAC{0x02, 0, 0, 0, 0, 0x64}
@@ -53,9 +61,18 @@ func newTestNode(t testing.TB, c testConfig) *testNode {
 	t.Helper()
 	c.workers, c.queues, c.frames = max(c.workers, 1), max(c.queues, 1), max(c.frames, 1024)
 	n := &testNode{t: t, core: &core{resolve: make(chan resolveRequest, 64), log: slog.New(slog.DiscardHandler)}}
+	n.openOwners()
+	o := flowOptions{
+		workers: c.workers, limit: conntrack.NewLimit(testFlows), capacity: testFlows, maxSlots: 8,
+		quota: c.flowQuota, portQuota: c.portQuota, timeouts: DefaultConfig().Timeouts.conntrack(),
+	}
 	for id := range c.workers {
 		n.addWorker(uint8(id), c.frames)
+		if err := n.core.workers[id].openFlows(o, monotonic()); err != nil {
+			t.Fatal(err)
+		}
 	}
+	n.core.ports.FinishRestore()
 	for q := range c.queues {
 		w := n.core.workers[q%c.workers]
 		pool, umem := w.umems[0], uint8(0)
@@ -73,6 +90,14 @@ func newTestNode(t testing.TB, c testConfig) *testNode {
 	}
 	n.setTables(c)
 	return n
+}
+
+// openOwners makes the table of port owners in plain memory.
+func (n *testNode) openOwners() {
+	var err error
+	if n.core.ports, err = nat.NewOwners(make([]byte, 4*nat.AddressSize), 4); err != nil {
+		n.t.Fatal(err)
+	}
 }
 
 func (n *testNode) addWorker(id uint8, frames int) {
@@ -120,6 +145,7 @@ func (n *testNode) setTables(c testConfig) {
 	}
 	b := newBuilder("node1", 1, 8)
 	n.build = b
+	b.nat.cfg = natConfig{ports: nat.PortRange{Low: 49152, High: 65535}, maxAddresses: 4}
 	b.uplinks[0] = uplinkState{Name: "eth0", Ifindex: uplinkIfindex, Uplink: Uplink{
 		mac: macBits(uplinkMAC), Addr: packettest.Addr("192.168.0.100"), MTU: testMTU, Veth: true, Up: true,
 	}}
@@ -173,7 +199,15 @@ func (n *testNode) attach(slot uint32, addr string) {
 	})
 }
 
-func (n *testNode) publish() { n.core.snapshot.Store(n.build.snapshot()) }
+// publish is Dataplane.publish without the kernel's side of it.
+func (n *testNode) publish() {
+	for _, a := range n.build.nat.addresses {
+		if err := n.core.ports.Configure(a.index, n.build.nat.ranges[a.addr], n.host); err != nil {
+			n.t.Fatal(err)
+		}
+	}
+	n.core.snapshot.Store(n.build.snapshot())
+}
 
 // trunkOf is the trunk that a slot hangs on.
 func (n *testNode) trunkOf(slot uint32) *port.Fake {

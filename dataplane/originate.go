@@ -1,7 +1,9 @@
 package dataplane
 
 import (
+	"ringway/conntrack"
 	"ringway/dataplane/icmperr"
+	"ringway/nat"
 	"ringway/packet"
 )
 
@@ -43,8 +45,37 @@ func (w *Worker) tell(p *packet.Packet, e icmperr.Error) {
 		w.free(q)
 		return
 	}
+	w.quoteAsSent(q, p)
 	w.extra.N++
 	w.count.Originated++
+}
+
+// quoteAsSent undoes NAT in an error of ours: it has to quote the packet as its
+// sender knows it. What goes to an SNAT address then, by a hairpin, is translated
+// like an error that came from outside.
+func (w *Worker) quoteAsSent(e, about *packet.Packet) {
+	r := conntrack.Ref(about.Flow)
+	if r != 0 && w.flows.Flow(r.ID()).Translated() && w.translated(r) == about.Tuple() {
+		w.untranslate(e, r)
+	}
+	if w.snap.snatAddress(e.Dst) == nil || about.Flags&packet.Hairpin == 0 {
+		e.Flags |= packet.Tracked
+	}
+}
+
+func (w *Worker) untranslate(e *packet.Packet, r conntrack.Ref) {
+	q, ok := packet.ParseQuoted(e)
+	if !ok {
+		return
+	}
+	f := w.flows.Flow(r.ID())
+	inner, to := f.Original(), f.Original().Src
+	if r.Dir() == conntrack.Reply {
+		inner, to = f.Reply(), e.Dst
+	}
+	if reason := nat.RewriteQuoted(e, &q, inner, e.Src, to); reason != packet.NoReason {
+		e.Drop(reason)
+	}
 }
 
 // mayTell asks the rate limit (RFC 1812 4.3.2.8). Path MTU discovery has an
@@ -102,6 +133,9 @@ func (w *Worker) sendExtra() {
 		return
 	}
 	b := &w.extra
+	w.steer(b)
+	w.track(b)
+	w.translate(b)
 	w.route(b)
 	w.encap(b)
 	w.transmit(b)

@@ -145,7 +145,7 @@ func (d *Dataplane) queueOptions(ifindex, queue int, zeroCopy string) xsk.Option
 func (d *Dataplane) openUplink(number uint16, u *uplink) error {
 	prog, err := xdpprog.AttachUplink(xdpprog.UplinkOptions{
 		Ifindex: u.info.Ifindex, Device: u.info.Name, PinDir: d.cfg.PinDir,
-		Queues: u.queueCount(), Mode: u.cfg.XDPMode,
+		Queues: u.queueCount(), Mode: u.cfg.XDPMode, NAT: d.snat.xdp,
 	})
 	if err != nil {
 		return err

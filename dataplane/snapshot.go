@@ -39,6 +39,9 @@ type Snapshot struct {
 	NodeTunnel *fib.Table[*NextHop] // the way to a peer, by its VTEP address
 
 	MSSClamp bool
+
+	masq *masquerade   // nil: nothing is masqueraded
+	snat []snatAddress // all addresses that flows may have been masqueraded to
 }
 
 // Prefix is an IPv4 prefix in host byte order.

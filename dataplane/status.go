@@ -23,6 +23,10 @@ type workerView struct {
 	count  Counters
 	frames FrameStatus
 	queues map[*boundQueue]queueView
+
+	nat       natView
+	hits      ruleHits
+	delegated uint64 // flows whose port another worker holds
 }
 
 type queueView struct {
@@ -37,6 +41,7 @@ func (d *Dataplane) ask(w *Worker) (v workerView, err error) {
 	queues := d.queuesOf(w)
 	err = w.do(ctx, func() {
 		v.count, v.frames = w.count, w.frameStatus()
+		v.nat, v.hits, v.delegated = w.natView(), w.hits.clone(), w.delegated
 		v.queues = make(map[*boundQueue]queueView, len(queues))
 		for _, q := range queues {
 			v.queues[q] = queueView{q.queue.Stats(), q.queue.State()}
@@ -71,7 +76,7 @@ func (w *Worker) frameStatus() FrameStatus {
 		s.TX += a.TX
 		s.Completion += a.Completion
 	}
-	s.Held = w.parked.n + w.lent
+	s.Held = w.parked.n + w.lent + w.frags.Held()
 	return s
 }
 
@@ -109,6 +114,7 @@ func (d *Dataplane) Status() Status {
 	s.Generation, s.Routes = d.build.generation, d.build.rib.table.Len()
 	s.Endpoints = len(d.store.List())
 	s.Ports = d.portStatus(views)
+	s.Conntrack, s.Masquerade = d.conntrackStatus(views), d.masqueradeStatus()
 	s.Reasons = append(reasons, d.portReasons(s.Ports)...)
 	for _, k := range slices.Sorted(maps.Keys(d.notes)) {
 		s.Reasons = append(s.Reasons, k+": "+d.notes[k])

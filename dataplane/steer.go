@@ -12,13 +12,47 @@ func (w *Worker) steer(b *packet.Batch) {
 	for i := range b.N {
 		w.cur = i
 		p := &b.Pkts[i]
-		if p.Done || p.Slot != noSlot || p.Flags&packet.Routed != 0 {
+		if p.Done || w.fromPod(p) || p.Flags&(packet.Tracked|packet.Routed) != 0 {
 			continue
 		}
-		if o := owner(w.id, p.Slot, w.localDestination(p.Dst)); o != w.id {
-			w.handTo(o, p)
-		}
+		w.steerOne(p)
 	}
+}
+
+// fromPod tells whether a pod of this node sent the packet.
+func (w *Worker) fromPod(p *packet.Packet) bool { return p.Slot != noSlot && p.Slot != hostSlot }
+
+func (w *Worker) steerOne(p *packet.Packet) {
+	if o := owner(w.id, p.Slot, w.destinationOf(p), len(w.core.workers)); o != w.id {
+		w.handTo(o, p)
+	}
+}
+
+// destinationOf finds out what the owner of a packet depends on that no pod sent.
+func (w *Worker) destinationOf(p *packet.Packet) destination {
+	if a := w.snap.snatAddress(p.Dst); a != nil {
+		return w.snatDestination(a, p)
+	}
+	if e := w.localDestination(p.Dst); e != nil {
+		return destination{endpoint: e}
+	}
+	if w.snap.masq != nil && w.snap.masq.transit && p.Flags&packet.Originated == 0 {
+		return destination{spread: true, hash: symmetricHash(p)}
+	}
+	return destination{}
+}
+
+// snatDestination: what is neither a fragment nor to a port is the kernel's, and
+// stays where it arrived.
+func (w *Worker) snatDestination(a *snatAddress, p *packet.Packet) destination {
+	if p.Flags&packet.Fragment != 0 && p.Flags&packet.Reassembled == 0 {
+		return destination{spread: true, hash: datagramHash(p)}
+	}
+	class, port, ok := portOf(p)
+	if !ok {
+		return destination{}
+	}
+	return destination{snat: true, port: w.core.ports.State(a.index, class, port)}
 }
 
 // localDestination is the endpoint that an address belongs to, or nil.
@@ -29,3 +63,16 @@ func (w *Worker) localDestination(dst uint32) *Endpoint {
 	}
 	return &w.snap.Endpoints[hop.Slot]
 }
+
+// symmetricHash is the same for both directions of a flow. All fragments of a
+// datagram have the same, too: ports are left out.
+func symmetricHash(p *packet.Packet) uint32 { return spread(p.Src ^ p.Dst) }
+
+// datagramHash is the same for all fragments of a datagram.
+func datagramHash(p *packet.Packet) uint32 {
+	return spread(p.Src ^ p.Dst<<1 ^ uint32(p.IPv4().ID())<<8 ^ uint32(p.Proto))
+}
+
+// spread is a multiplicative hash (Knuth, TAOCP 3, 6.4) of which the high bits
+// are the good ones.
+func spread(x uint32) uint32 { return x * 0x9e3779b1 >> 16 }

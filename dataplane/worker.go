@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
@@ -13,6 +14,7 @@ import (
 
 	"ringway/dataplane/icmperr"
 	"ringway/dataplane/port"
+	"ringway/nat"
 	"ringway/packet"
 )
 
@@ -24,6 +26,9 @@ type core struct {
 	// neighbours counts the changes of Neighbour cells, so that a worker with
 	// parked packets knows when to look again.
 	neighbours atomic.Uint64
+
+	// ports says whose each port of the SNAT addresses is. Workers claim them in it.
+	ports *nat.Owners
 
 	// resolve asks the control side for a neighbour. Sends never block: a
 	// request that finds it full is repeated by the next packet.
@@ -81,6 +86,7 @@ type Worker struct {
 	now   int64     // monotonic nanoseconds, read once per round
 	count Counters
 	icmp  icmperr.Limiter
+	flowState
 
 	batch   packet.Batch
 	cache   hopCache
@@ -102,10 +108,20 @@ type Worker struct {
 // localPort is the port number of the trunk: everything local hangs on it.
 func (w *Worker) localPort() uint16 { return uint16(len(w.tx) - 1) }
 
-// monotonic is nanoseconds since the process began: never stepped.
-func monotonic() int64 { return int64(time.Since(processStart)) }
+// monotonic is CLOCK_MONOTONIC in nanoseconds: never stepped, and the same for all
+// processes of one boot, so that flows keep their deadlines over a restart. The
+// runtime reads the same clock without a system call, but only gives differences.
+func monotonic() int64 { return bootToStart + int64(time.Since(processStart)) }
 
-var processStart = time.Now()
+var processStart, bootToStart = time.Now(), systemMonotonic()
+
+func systemMonotonic() int64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return 0 // it cannot fail: flows of an earlier process would count as old
+	}
+	return t.Nano()
+}
 
 // newWorker makes a worker with one UMEM and no queues, for a node with that many
 // ports (uplinks and the local one).
@@ -190,6 +206,8 @@ func (w *Worker) round() int {
 		n += w.receiveHandover(h)
 	}
 	n += w.retryParked()
+	n += w.releaseFragments()
+	w.flows.Tick(w.now, expireBudget)
 	w.flush()
 	if n > 0 {
 		w.count.Rounds++
@@ -226,6 +244,7 @@ func (w *Worker) take(q *rxQueue) int {
 		p.Buf, p.Addr, p.UMEM = pool.Chunk(d.Addr), base, q.umem
 		p.Off, p.End, p.L3, p.L4 = off, off+uint16(d.Len), 0, 0
 		p.Port, p.Slot, p.Flags, p.Waits = q.port, noSlot, 0, 0
+		p.Flow, p.Tried = 0, 0
 		p.Done, p.Reason = false, packet.NoReason
 		// The frames come from another core's cache. Loading the lines of all
 		// headers here lets the misses overlap; Go has no prefetch.
@@ -276,6 +295,7 @@ func (w *Worker) flush() {
 	for i := range w.rx {
 		w.rx[i].queue.Refill()
 	}
+	w.count.Reassembling = uint64(w.frags.Held())
 	w.flushHandover()
 	for i := range w.outboxes {
 		if o := &w.outboxes[i]; o.ring != nil {
@@ -327,7 +347,7 @@ func (w *Worker) pollTimeout() int {
 			return pollUnsent
 		}
 	}
-	if w.parked.n > 0 {
+	if w.parked.n > 0 || w.frags.Held() > 0 {
 		return pollParked
 	}
 	return pollIdle
@@ -371,4 +391,4 @@ func (c threadConfig) apply() error {
 }
 
 // close frees what the worker holds, after its thread has ended.
-func (w *Worker) close() error { return w.sleeper.close() }
+func (w *Worker) close() error { return errors.Join(w.closeFlows(), w.sleeper.close()) }

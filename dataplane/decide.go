@@ -1,0 +1,210 @@
+package dataplane
+
+import (
+	"ringway/conntrack"
+	"ringway/dataplane/icmperr"
+	"ringway/nat"
+	"ringway/packet"
+)
+
+// decide is the slow path: once for each new flow it says whether and how the
+// flow is translated, and stores the answer in the flow.
+func (w *Worker) decide(b *packet.Batch) {
+	w.current = b
+	for i := range b.N {
+		w.cur = i
+		p := &b.Pkts[i]
+		if p.Done || p.Flags&packet.NewFlow == 0 {
+			continue
+		}
+		p.Flags &^= packet.NewFlow
+		// An earlier packet of this batch may have begun the flow.
+		if r := w.flows.Lookup(p.Tuple(), w.now); r != 0 {
+			w.seen(p, r)
+			continue
+		}
+		w.decideOne(p)
+	}
+}
+
+func (w *Worker) decideOne(p *packet.Packet) {
+	if a := w.snap.snatAddress(p.Dst); a != nil && (p.Slot == noSlot || p.Flags&packet.Hairpin != 0) {
+		w.unsolicited(a, p)
+		return
+	}
+	if p.Slot == noSlot && w.localDestination(p.Dst) == nil && !w.isTransit(p) {
+		return // to an address of ours that no pod has: route says so
+	}
+	hop := w.cache.lookup(w.snap, p.Dst)
+	if hop == nil || !hop.carries() || hop.Kind == ToHost && !w.fromPod(p) {
+		return // no flow begins where no packet leaves; the kernel has its own
+	}
+	rule := w.masquerades(p, hop)
+	if rule != nil {
+		w.hits.count(w.snap.masq, rule)
+	}
+	if rule == nil || rule.Spec.Action == nat.ActionNone {
+		w.begin(p, conntrack.New{Original: p.Tuple(), Reply: p.Tuple().Reverse(), Owner: w.flowOwner(p, hop), Rule: w.snap.ruleID(rule)})
+		return
+	}
+	if rule.Spec.Action == nat.ActionDrop {
+		p.Drop(packet.NATRuleDrop)
+		return
+	}
+	w.masquerade(p, hop, rule)
+}
+
+// unsolicited ends what came to an SNAT address without being an answer. What is
+// the kernel's it gets: the program on the uplink cannot tell in every case. All
+// else is dropped in silence (RFC 5382 REQ-4).
+func (w *Worker) unsolicited(a *snatAddress, p *packet.Packet) {
+	class, port, ok := portOf(p)
+	if !ok || class == nat.ClassICMP || w.core.ports.State(a.index, class, port) == nat.StateHost {
+		return // its route leads to the host port
+	}
+	p.Drop(packet.NATNoFlow)
+}
+
+// isTransit: neither from nor to a pod or ourselves.
+func (w *Worker) isTransit(p *packet.Packet) bool {
+	return w.snap.masq != nil && w.snap.masq.transit && p.Flags&packet.Decapped == 0
+}
+
+// masquerades is the rule that a packet falls under; nil: none does, or it does
+// not leave the node by an uplink in the clear.
+func (w *Worker) masquerades(p *packet.Packet, hop *NextHop) *nat.Rule {
+	if w.snap.masq == nil || hop.Kind != Direct && hop.Kind != Glean || p.Slot == hostSlot {
+		return nil
+	}
+	return w.snap.masq.rules.Match(p.Src, p.Dst, w.fromPod(p), hop.Port)
+}
+
+// translatable tells whether SNAT knows the packet's protocol: what it does not
+// know would leave with the pod's address, or could not be told from what other
+// pods send. Of ICMP only queries begin a flow.
+func translatable(p *packet.Packet) bool {
+	switch p.Proto {
+	case packet.ProtoTCP, packet.ProtoUDP, packet.ProtoSCTP:
+		return true
+	case packet.ProtoICMP:
+		return p.ICMPType == packet.ICMPEcho
+	}
+	return false
+}
+
+// flowOwner is the endpoint whose flow it is, for quotas and for get flows.
+func (w *Worker) flowOwner(p *packet.Packet, hop *NextHop) uint32 {
+	switch {
+	case w.fromPod(p) && p.Flags&packet.Inbound == 0:
+		return p.Slot
+	case hop.Kind == ToEndpoint:
+		return hop.Slot
+	}
+	return conntrack.NoOwner
+}
+
+// masquerade begins a flow with a translated source.
+func (w *Worker) masquerade(p *packet.Packet, hop *NextHop, rule *nat.Rule) {
+	t := p.Tuple()
+	if !translatable(p) {
+		p.Drop(packet.NATProtocol)
+		return
+	}
+	grant, result := w.ports.Take(nat.Request{
+		Tuple: t, Owner: w.flowOwner(p, hop), Sources: w.snap.masq.sources[rule.Number][hop.Port],
+		StrictEIM: w.snap.masq.strictEIM, Now: w.now,
+	})
+	switch result {
+	case nat.OverQuota:
+		w.refuse(p, icmperr.AdminProhibited, packet.NATPortQuota)
+		return
+	case nat.Exhausted:
+		w.delegate(p, hop, rule)
+		return
+	}
+	id := w.begin(p, conntrack.New{Original: t, Reply: grant.Reply, Owner: w.flowOwner(p, hop), Rule: w.snap.ruleID(rule)})
+	if id == 0 {
+		w.ports.Cancel(grant)
+		return
+	}
+	w.ports.Bind(grant, nat.FlowID(id))
+}
+
+// begin puts a flow into the table, with its first packet; 0: it was refused and
+// the packet is dropped.
+func (w *Worker) begin(p *packet.Packet, n conntrack.New) conntrack.ID {
+	id, result := w.flows.Create(n, w.now)
+	switch result {
+	case conntrack.Full:
+		w.refuse(p, icmperr.AdminProhibited, packet.ConntrackFull)
+		return 0
+	case conntrack.OverQuota:
+		w.refuse(p, icmperr.AdminProhibited, packet.FlowQuota)
+		return 0
+	case conntrack.Clash:
+		p.Drop(packet.FlowClash)
+		return 0
+	}
+	r := id.Ref(conntrack.Original)
+	w.flows.Update(r, p, w.now)
+	p.Flow = uint32(r)
+	return id
+}
+
+// delegate gives a flow to another worker that holds ports of the same addresses,
+// where this one has none left: a port in use may serve another destination, but
+// only by the worker that holds it. The flow stays in this worker's table, too,
+// so that all its packets take the same way.
+func (w *Worker) delegate(p *packet.Packet, hop *NextHop, rule *nat.Rule) {
+	holder, ok := w.portHolder(p, hop, rule)
+	if !ok {
+		w.refuse(p, icmperr.AdminProhibited, packet.NATPortsExhausted)
+		return
+	}
+	t := p.Tuple()
+	id := w.begin(p, conntrack.New{
+		Original: t, Reply: t.Reverse(), Owner: w.flowOwner(p, hop), Rule: w.snap.ruleID(rule),
+		Flags: flowDelegated, User: [2]uint32{uint32(holder)},
+	})
+	if id != 0 {
+		w.delegated++
+		w.handOn(holder, p)
+	}
+}
+
+// flowDelegated marks a flow whose port another worker holds; the flow's first
+// user word says which.
+const flowDelegated = 1
+
+// portHolder chooses who is asked for a port, of those that have not been asked.
+func (w *Worker) portHolder(p *packet.Packet, hop *NextHop, rule *nat.Rule) (uint8, bool) {
+	if w.snap.masq.strictEIM || len(w.inboxes) == 0 {
+		return 0, false
+	}
+	class, ok := nat.ClassOf(p.Proto)
+	if !ok {
+		return 0, false
+	}
+	holder, ok := w.core.ports.Holder(p.Tried|1<<w.id, w.snap.masq.sources[rule.Number][hop.Port], class, p.Hash)
+	return uint8(holder), ok
+}
+
+// handOn hands a packet to the worker that its flow was delegated to.
+func (w *Worker) handOn(worker uint8, p *packet.Packet) {
+	p.Tried |= 1 << w.id
+	if p.Tried>>worker&1 != 0 { // it has been there: the two disagree
+		p.Drop(packet.NATPortsExhausted)
+		return
+	}
+	p.Flags &^= packet.Tracked | packet.Translated
+	w.handTo(worker, p)
+}
+
+// carries tells whether packets leave by the hop at all.
+func (h *NextHop) carries() bool {
+	switch h.Kind {
+	case ToEndpoint, ToHost, Overlay, Direct, Glean:
+		return true
+	}
+	return false
+}

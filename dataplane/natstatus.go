@@ -1,0 +1,219 @@
+package dataplane
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"ringway/conntrack"
+	"ringway/nat"
+)
+
+// destinationsShown is how many destinations get nat lists.
+const destinationsShown = 20
+
+// natView is what a worker tells of its flows and ports, copied on its thread.
+type natView struct {
+	flows        conntrack.Counters
+	length       int
+	ports        [nat.Classes]nat.Counters
+	destinations []nat.Destination
+}
+
+func (w *Worker) natView() natView {
+	v := natView{flows: w.flows.Counters(), length: w.flows.Len(), destinations: w.ports.TopDestinations(destinationsShown)}
+	for c := range nat.Class(nat.Classes) {
+		v.ports[c] = w.ports.Counters(c)
+	}
+	return v
+}
+
+// NAT says how the ports of the SNAT addresses are used.
+func (d *Dataplane) NAT() NATStatus {
+	var s NATStatus
+	d.mu.Lock()
+	addresses, ranges := d.build.nat.addresses, d.build.nat.ranges
+	d.mu.Unlock()
+	for _, a := range addresses {
+		for c := range nat.Class(nat.Classes) {
+			s.Addresses = append(s.Addresses, d.natAddress(a, c, ranges[a.addr]))
+		}
+	}
+	for _, w := range d.core.workers {
+		v, err := d.ask(w)
+		if err != nil {
+			continue // status says so
+		}
+		for _, c := range v.nat.ports {
+			s.Refused += c.Refused
+			s.QuotaRefused += c.QuotaRefused
+			s.Overlapped += uint64(c.Overlapped())
+		}
+		s.Delegated += v.delegated
+		for _, t := range v.nat.destinations {
+			s.Destinations = append(s.Destinations, NATDestination{
+				Address: addressAt(addresses, t.Index), Protocol: t.Class.String(),
+				Destination: netip.AddrPortFrom(addrOf(t.Addr), t.Port), Flows: t.Flows,
+			})
+		}
+	}
+	slices.SortFunc(s.Destinations, func(a, b NATDestination) int { return cmp.Compare(b.Flows, a.Flows) })
+	s.Destinations = s.Destinations[:min(len(s.Destinations), destinationsShown)]
+	return s
+}
+
+// addressAt is the SNAT address in a place of the table of port owners.
+func addressAt(addresses []snatAddress, index int) netip.Addr {
+	for _, a := range addresses {
+		if a.index == index {
+			return addrOf(a.addr)
+		}
+	}
+	return netip.Addr{}
+}
+
+func (d *Dataplane) natAddress(a snatAddress, c nat.Class, ranges []nat.PortRange) NATAddress {
+	n := d.core.ports.Count(a.index, c)
+	s := NATAddress{Address: addrOf(a.addr), Protocol: c.String(), Free: n.Free, Used: n.Used, Held: n.Held}
+	for _, r := range ranges {
+		if s.Size == 0 || r.Low < s.Low {
+			s.Low = r.Low
+		}
+		s.High = max(s.High, r.High)
+		s.Size += int(r.High) - int(r.Low) + 1
+	}
+	s.Host = max(s.Size-n.Free-n.Used-n.Held, 0)
+	return s
+}
+
+// Masquerade lists the effective rules in their order.
+func (d *Dataplane) Masquerade() []MasqueradeRuleStatus {
+	m := d.core.snapshot.Load().masq
+	if m == nil {
+		return nil
+	}
+	hits := make([]uint64, len(m.rules.Rules()))
+	for _, w := range d.core.workers {
+		v, err := d.ask(w)
+		if err != nil || v.hits.rules != m.rules {
+			continue
+		}
+		for i, n := range v.hits.flows {
+			hits[i] += n
+		}
+	}
+	var out []MasqueradeRuleStatus
+	for i := range m.rules.Rules() {
+		r := &m.rules.Rules()[i]
+		out = append(out, MasqueradeRuleStatus{
+			Number: i + 1, Name: r.Spec.Name, Sources: sourcesText(&r.Spec), Destinations: textOf(r.Spec.Destinations),
+			Uplink: r.Spec.Uplink, Action: r.Spec.Action.String(), Addresses: addressesText(&r.Spec), Ports: r.Spec.Ports.String(),
+			From: r.Spec.From, Flows: hits[i],
+		})
+	}
+	return out
+}
+
+func sourcesText(s *nat.RuleSpec) []string {
+	if len(s.Sources) == 0 {
+		return []string{"pods"}
+	}
+	return textOf(s.Sources)
+}
+
+func addressesText(s *nat.RuleSpec) []string {
+	switch {
+	case s.Action != nat.ActionSNAT:
+		return nil
+	case len(s.Addresses) == 0:
+		return []string{"uplink"}
+	}
+	return textOf(s.Addresses)
+}
+
+func textOf[T fmt.Stringer](list []T) []string {
+	out := make([]string, len(list))
+	for i := range list {
+		out[i] = list[i].String()
+	}
+	return out
+}
+
+// ruleHits counts the flows that each rule of a set has decided. The path adds to
+// it once per flow.
+type ruleHits struct {
+	rules *nat.RuleSet
+	flows []uint64
+}
+
+func (h *ruleHits) count(m *masquerade, r *nat.Rule) {
+	if h.rules != m.rules {
+		h.rules, h.flows = m.rules, make([]uint64, len(m.rules.Rules()))
+	}
+	h.flows[r.Number]++
+}
+
+func (h *ruleHits) clone() ruleHits { return ruleHits{h.rules, slices.Clone(h.flows)} }
+
+// masqueradeStatus is the masquerading line of status. The lock is held.
+func (d *Dataplane) masqueradeStatus() MasqueradeStatus {
+	s := MasqueradeStatus{
+		Profile: d.cfg.IPMasqProfile, File: d.cfg.IPMasqFile, FileError: d.build.nat.file.problem,
+	}
+	if s.File == "" {
+		s.Profile = ""
+	}
+	m := d.build.nat.masq
+	if m == nil {
+		return s
+	}
+	s.Enabled, s.Rules, s.StrictEIM = true, len(m.rules.Rules()), m.strictEIM
+	for _, a := range d.build.nat.addresses {
+		for _, r := range d.build.nat.ranges[a.addr] {
+			s.Addresses = append(s.Addresses, fmt.Sprintf("%s:%s%s", addrOf(a.addr), r, d.build.deviceOf(a.addr)))
+		}
+	}
+	for _, r := range m.rules.Rules() {
+		if r.Spec.Action == nat.ActionNone {
+			for _, p := range r.Spec.Destinations {
+				s.Excluded = append(s.Excluded, fmt.Sprintf("%s (%s)", p, r.Spec.From))
+			}
+		}
+	}
+	return s
+}
+
+// deviceOf says which uplink has an address.
+func (b *builder) deviceOf(a uint32) string {
+	for i := range b.uplinks {
+		if b.uplinks[i].Addr == a {
+			return " (" + b.uplinks[i].Name + ")"
+		}
+	}
+	return ""
+}
+
+// conntrackStatus sums up what the workers told.
+func (d *Dataplane) conntrackStatus(views map[uint8]workerView) ConntrackStatus {
+	s := ConntrackStatus{
+		MaxFlows: d.cfg.MaxFlows, MemoryBytes: uint64(len(d.core.workers)) * uint64(conntrack.MemoryBytes(d.cfg.MaxFlows)),
+		States: map[string]int{}, Recovered: d.recovered.flows, ColdStart: d.recovered.coldStart,
+	}
+	for _, v := range views {
+		c := &v.nat.flows
+		s.Flows += v.nat.length
+		s.Created += c.Created
+		s.Expired += c.Expired
+		s.Reaped += c.Reaped
+		s.Refused += c.Full
+		s.Quota += c.OverQuota
+		s.Fragments += int(v.count.Reassembling)
+		for state, n := range c.Flows {
+			if n > 0 && conntrack.State(state) != conntrack.StateNone {
+				s.States[conntrack.State(state).String()] += int(n)
+			}
+		}
+	}
+	return s
+}
