@@ -108,6 +108,49 @@ func (c *Client) Drops(ctx context.Context) (*pb.GetDropsResponse, error) {
 	return r, c.explain(err)
 }
 
+// Flows gives the flows that f selects to sink as they come, until there are
+// no more or sink fails, whose error it returns.
+func (c *Client) Flows(ctx context.Context, f *pb.FlowFilter, sink func(*pb.Flow) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.agent.GetFlows(ctx, &pb.GetFlowsRequest{Filter: f})
+	if err != nil {
+		return c.explain(err)
+	}
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return c.explain(err)
+		}
+		for _, flow := range m.GetItems() {
+			if err := sink(flow); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// FlushFlows removes the flows that f selects; without a filter, all.
+func (c *Client) FlushFlows(ctx context.Context, f *pb.FlowFilter) (*pb.FlushFlowsResponse, error) {
+	r, err := c.agent.FlushFlows(ctx, &pb.FlushFlowsRequest{Filter: f})
+	return r, c.explain(err)
+}
+
+// NAT is how SNAT's addresses and ports are used.
+func (c *Client) NAT(ctx context.Context) (*pb.Nat, error) {
+	r, err := c.agent.GetNat(ctx, &pb.GetNatRequest{})
+	return r.GetNat(), c.explain(err)
+}
+
+// Masquerade is the rules in effect.
+func (c *Client) Masquerade(ctx context.Context) (*pb.GetMasqueradeResponse, error) {
+	r, err := c.agent.GetMasquerade(ctx, &pb.GetMasqueradeRequest{})
+	return r, c.explain(err)
+}
+
 // Capture gives packets to sink until ctx ends, which is no error, or sink
 // fails, whose error it returns.
 func (c *Client) Capture(ctx context.Context, r *pb.CaptureRequest, sink func(*pb.Packet) error) error {

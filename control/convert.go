@@ -61,6 +61,8 @@ func status(s dataplane.Status) *pb.Status {
 		MaxEndpoints: uint32(s.MaxEndpoints),
 		MemoryBytes:  s.MemoryBytes,
 		Ports:        ports(s.Ports),
+		Conntrack:    conntrackStatus(s.Conntrack),
+		Masquerade:   masqueradeStatus(s.Masquerade),
 	}
 	for _, w := range s.Workers {
 		out.Workers = append(out.Workers, worker(w))

@@ -26,6 +26,18 @@ type Engine interface {
 	Endpoints() []dataplane.EndpointStatus
 	Drops() []dataplane.DropStatus
 
+	// Flows calls yield for each flow that f selects until it returns false. Flows
+	// come from the workers in bounded chunks. yield may block on the network: no
+	// worker waits for it. A flow that comes or goes meanwhile may be listed or
+	// not. The error is ctx's, where that ends first.
+	Flows(ctx context.Context, f dataplane.FlowFilter, yield func(dataplane.FlowStatus) bool) error
+	// FlushFlows removes the flows that f selects and frees what they hold. It
+	// returns how many there were, also where it ends early with ctx's error.
+	FlushFlows(ctx context.Context, f dataplane.FlowFilter) (int, error)
+	NAT() dataplane.NATStatus
+	// Masquerade is the rules in effect, in the order in which they are tried.
+	Masquerade() []dataplane.MasqueradeRuleStatus
+
 	AddEndpoint(ctx context.Context, r dataplane.EndpointRequest) (dataplane.EndpointStatus, error)
 	DeleteEndpoint(ctx context.Context, name string) error
 	// Capture gives copies of packets to sink until ctx ends or sink fails, and

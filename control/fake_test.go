@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"iter"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -32,12 +33,18 @@ type fakeEngine struct {
 	endpoints []dataplane.EndpointStatus
 	drops     []dataplane.DropStatus
 	packets   []dataplane.CapturedPacket
+	flows     iter.Seq[dataplane.FlowStatus]
+	flushed   int
+	nat       dataplane.NATStatus
+	rules     []dataplane.MasqueradeRuleStatus
 
 	added       []dataplane.EndpointRequest
 	deleted     []string
 	endpointErr error
 	captured    []dataplane.CaptureRequest
 	captureErr  error
+	filters     []dataplane.FlowFilter
+	flowsErr    error
 	panics      bool
 }
 
@@ -92,6 +99,31 @@ func (e *fakeEngine) Routes(yield func(dataplane.RouteStatus) bool) {
 func (e *fakeEngine) Neighbours() []dataplane.NeighbourStatus { return e.neighs }
 func (e *fakeEngine) Endpoints() []dataplane.EndpointStatus   { return e.endpoints }
 func (e *fakeEngine) Drops() []dataplane.DropStatus           { return e.drops }
+
+// Flows gives its flows, and then its error.
+func (e *fakeEngine) Flows(ctx context.Context, f dataplane.FlowFilter, yield func(dataplane.FlowStatus) bool) error {
+	e.filters = append(e.filters, f)
+	if e.flows == nil {
+		return e.flowsErr
+	}
+	for flow := range e.flows {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !yield(flow) {
+			return nil
+		}
+	}
+	return e.flowsErr
+}
+
+func (e *fakeEngine) FlushFlows(_ context.Context, f dataplane.FlowFilter) (int, error) {
+	e.filters = append(e.filters, f)
+	return e.flushed, e.flowsErr
+}
+
+func (e *fakeEngine) NAT() dataplane.NATStatus                     { return e.nat }
+func (e *fakeEngine) Masquerade() []dataplane.MasqueradeRuleStatus { return e.rules }
 
 func (e *fakeEngine) AddEndpoint(_ context.Context, r dataplane.EndpointRequest) (dataplane.EndpointStatus, error) {
 	e.mu.Lock()

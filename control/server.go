@@ -205,9 +205,8 @@ func (s *server) DeleteEndpoint(ctx context.Context, r *pb.DeleteEndpointRequest
 }
 
 func (s *server) Capture(r *pb.CaptureRequest, stream grpc.ServerStreamingServer[pb.CaptureResponse]) error {
-	ctx, cancel := context.WithCancel(stream.Context())
+	ctx, cancel := s.untilStop(stream.Context())
 	defer cancel()
-	defer context.AfterFunc(s.ctx, cancel)()
 	req := dataplane.CaptureRequest{Port: r.GetPort(), SnapLen: int(r.GetSnapLen()), RX: r.GetRx(), TX: r.GetTx()}
 	if !req.RX && !req.TX {
 		req.RX, req.TX = true, true
@@ -217,12 +216,22 @@ func (s *server) Capture(r *pb.CaptureRequest, stream grpc.ServerStreamingServer
 	})
 	switch {
 	case s.ctx.Err() != nil:
-		return grpcstatus.Error(codes.Unavailable, "the agent stops")
+		return errStops
 	case ctx.Err() != nil || err == nil:
 		return nil // the caller has enough
 	default:
 		return refusal(fmt.Errorf("capture: %w", err))
 	}
+}
+
+// errStops is what a caller sees whose stream the agent's end cuts off.
+var errStops = grpcstatus.Error(codes.Unavailable, "the agent stops")
+
+// untilStop is a context for a stream; it ends with the agent, too.
+func (s *server) untilStop(stream context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(stream)
+	stop := context.AfterFunc(s.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
 }
 
 // refusal is err as gRPC carries it: Problems as a detail, so that the client

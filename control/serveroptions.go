@@ -49,6 +49,7 @@ var audited = map[string]bool{
 	pb.AgentService_Apply_FullMethodName:          true,
 	pb.AgentService_AddEndpoint_FullMethodName:    true,
 	pb.AgentService_DeleteEndpoint_FullMethodName: true,
+	pb.AgentService_FlushFlows_FullMethodName:     true,
 	pb.AgentService_Capture_FullMethodName:        true,
 }
 
@@ -56,7 +57,7 @@ func auditUnary(log *slog.Logger) grpc.UnaryServerInterceptor {
 	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
 		answer, err := handle(ctx, req)
 		if audited[info.FullMethod] {
-			audit(ctx, log, info.FullMethod, subject(req), err)
+			audit(ctx, log, info.FullMethod, particulars(req, answer), err)
 		}
 		return answer, err
 	}
@@ -66,25 +67,29 @@ func auditStream(log *slog.Logger) grpc.StreamServerInterceptor {
 	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
 		err := handle(srv, stream)
 		if audited[info.FullMethod] {
-			audit(stream.Context(), log, info.FullMethod, "", err)
+			audit(stream.Context(), log, info.FullMethod, nil, err)
 		}
 		return err
 	}
 }
 
-// subject names what a request is about.
-func subject(req any) string {
-	if r, ok := req.(interface{ GetName() string }); ok {
-		return clip(r.GetName())
+// particulars are what a request is about and what came of it.
+func particulars(req, answer any) []slog.Attr {
+	switch r := req.(type) {
+	case *pb.FlushFlowsRequest:
+		attrs := []slog.Attr{slog.String("filter", describeFilter(r.GetFilter()))}
+		if a, ok := answer.(*pb.FlushFlowsResponse); ok && a != nil {
+			attrs = append(attrs, slog.Uint64("flows", a.GetFlows()))
+		}
+		return attrs
+	case interface{ GetName() string }:
+		return []slog.Attr{slog.String("name", clip(r.GetName()))}
 	}
-	return ""
+	return nil
 }
 
-func audit(ctx context.Context, log *slog.Logger, method, subject string, err error) {
-	attrs := []slog.Attr{slog.String("call", path.Base(method))}
-	if subject != "" {
-		attrs = append(attrs, slog.String("name", subject))
-	}
+func audit(ctx context.Context, log *slog.Logger, method string, particulars []slog.Attr, err error) {
+	attrs := append([]slog.Attr{slog.String("call", path.Base(method))}, particulars...)
 	if p, ok := peer.FromContext(ctx); ok {
 		if who, ok := p.AuthInfo.(peerInfo); ok {
 			attrs = append(attrs, slog.Any("uid", who.uid), slog.Any("gid", who.gid), slog.Any("pid", who.pid))
