@@ -16,57 +16,79 @@ import (
 	pb "ringway/control/ringwayv1"
 )
 
-// listing is one kind of thing that get shows.
+// listing is one kind of thing that get shows whole.
 type listing struct {
 	name    string
 	aliases []string
+	short   string
+	long    string // empty: short says it all
 	fetch   func(context.Context, *control.Client) (proto.Message, error)
 	text    func(w io.Writer, m proto.Message, wide bool) error
 }
 
 var listings = []listing{
-	list("nodes", []string{"node"}, (*control.Client).Nodes, showNodes),
-	list("routes", []string{"route"}, (*control.Client).Routes, showRoutes),
-	list("neighbors", []string{"neighbor", "neighbours", "neighbour"}, (*control.Client).Neighbors, showNeighbors),
-	list("endpoints", []string{"endpoint", "ep"}, (*control.Client).Endpoints, showEndpoints),
-	list("ports", []string{"port"}, (*control.Client).Ports, showPorts),
-	list("drops", []string{"drop"}, (*control.Client).Drops, showDrops),
+	list("nodes", []string{"node"}, "Nodes of the table set and the way to them", (*control.Client).Nodes, showNodes),
+	list("routes", []string{"route"}, "The FIB: where a destination leads to", (*control.Client).Routes, showRoutes),
+	list("neighbors", []string{"neighbor", "neighbours", "neighbour"}, "Neighbours on the uplinks", (*control.Client).Neighbors, showNeighbors),
+	list("endpoints", []string{"endpoint", "ep"}, "Attached pods", (*control.Client).Endpoints, showEndpoints),
+	list("nat", nil, "SNAT addresses, how their ports are used and refusals", (*control.Client).NAT, showNAT).explained(natHelp),
+	list("masquerade", []string{"masq"}, "The masquerade rules in effect, in order, and where each comes from", (*control.Client).Masquerade, showMasquerade).explained(masqueradeHelp),
+	list("ports", []string{"port"}, "Queues of devices that the workers poll", (*control.Client).Ports, showPorts),
+	list("drops", []string{"drop"}, "Dropped packets by reason", (*control.Client).Drops, showDrops),
 }
 
 // list makes a listing out of functions of the message's own type.
-func list[M proto.Message](name string, aliases []string, fetch func(*control.Client, context.Context) (M, error), text func(io.Writer, M, bool) error) listing {
+func list[M proto.Message](name string, aliases []string, short string, fetch func(*control.Client, context.Context) (M, error), text func(io.Writer, M, bool) error) listing {
 	return listing{
 		name:    name,
 		aliases: aliases,
+		short:   short,
 		fetch:   func(ctx context.Context, c *control.Client) (proto.Message, error) { return fetch(c, ctx) },
 		text:    func(w io.Writer, m proto.Message, wide bool) error { return text(w, m.(M), wide) },
 	}
 }
 
-func findListing(kind string) (listing, error) {
-	var names []string
-	for _, l := range listings {
-		if l.name == kind || slices.Contains(l.aliases, kind) {
-			return l, nil
-		}
-		names = append(names, l.name)
-	}
-	return listing{}, usagef("get %q is not known: write one of %s", kind, strings.Join(names, ", "))
+func (l listing) explained(long string) listing {
+	l.long = long
+	return l
 }
 
 // newGetCommand is ringway get.
 func newGetCommand() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "get KIND",
+		Short: "List the agent's live tables",
+		Args:  cobra.ArbitraryArgs,
+		// What is wrong with a kind that does not exist is not its flags.
+		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
+		RunE: func(c *cobra.Command, args []string) error {
+			var names []string
+			for _, kind := range c.Commands() {
+				names = append(names, kind.Name())
+			}
+			if len(args) == 0 {
+				return usagef("get needs a kind: write one of %s", strings.Join(names, ", "))
+			}
+			return usagef("get %q is not known: write one of %s", args[0], strings.Join(names, ", "))
+		},
+	}
+	for _, l := range listings {
+		c.AddCommand(l.command())
+	}
+	c.AddCommand(newGetFlowsCommand())
+	return c
+}
+
+func (l listing) command() *cobra.Command {
 	var to target
 	var as output
 	c := &cobra.Command{
-		Use:   "get nodes|routes|neighbors|endpoints|ports|drops",
-		Short: "List the agent's live tables",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			l, err := findListing(args[0])
-			if err != nil {
-				return err
-			}
+		Use:     l.name,
+		Aliases: l.aliases,
+		Short:   l.short,
+		Long:    l.long,
+		Args:    cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
 			if err := as.check(); err != nil {
 				return err
 			}
@@ -81,9 +103,6 @@ func newGetCommand() *cobra.Command {
 			}
 			return as.write(c.OutOrStdout(), m, func(w io.Writer) error { return l.text(w, m, as.wide()) })
 		},
-	}
-	for _, l := range listings {
-		c.ValidArgs = append(c.ValidArgs, l.name) // for completion
 	}
 	to.flags(c)
 	as.flag(c)

@@ -111,6 +111,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 		newStatusCommand(),
 		newGetCommand(),
 		newEndpointCommand(),
+		newFlushCommand(),
 		newCaptureCommand(),
 		newLabCommand(),
 	)

@@ -57,6 +57,10 @@ type node struct {
 	deleted []string
 	asked   dataplane.CaptureRequest
 	packets []dataplane.CapturedPacket
+	off     bool // no masquerading
+	flushed []dataplane.FlowFilter
+	listed  []dataplane.FlowFilter
+	listErr error
 }
 
 var started = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -71,6 +75,10 @@ func (n *node) Status() dataplane.Status {
 		Node: "node1", Started: started, TablesVersion: 12, TablesApplied: started.Add(time.Minute), TablesSource: "file:/etc/ringway/tables.yaml",
 		Routing: dataplane.RoutingHybrid, VXLAN: dataplane.VXLAN{VNI: 1, Port: 8472, StrictFlags: true},
 		Generation: 4, Routes: 17, Endpoints: 2, MaxEndpoints: 256, MemoryBytes: 12_900_000, Reasons: n.reasons,
+		Conntrack: dataplane.ConntrackStatus{
+			Flows: 1234, MaxFlows: 1 << 20, MemoryBytes: 160 << 20, States: map[string]int{"new": 234, "established": 1000},
+			Created: 5000, Expired: 3700, Reaped: 66, Refused: 3, Quota: 2, Recovered: 900, Fragments: 1,
+		},
 		Workers: []dataplane.WorkerStatus{
 			{ID: 0, Scheduler: "other", Idle: "adaptive", Batches: 30, Received: 1000, Originated: 3, Forwarded: 900, ToHost: 60, Dropped: 43, HandedOver: 5, Sleeps: 9, Frames: dataplane.FrameStatus{Total: 4096, Free: 1024, Fill: 3000, RX: 1, TX: 2, Completion: 3, Held: 66}},
 			{ID: 1, CPUs: []int{2, 3}, Scheduler: "fifo", Idle: "busy", Frames: dataplane.FrameStatus{Total: 4096, Free: 4096}},
@@ -81,10 +89,98 @@ func (n *node) Status() dataplane.Status {
 			{Name: "trunk0", Kind: "trunk", Device: "rwt0", Ifindex: 9, Driver: "xsk", XDPMode: "native", State: "down", MTU: 1450},
 		},
 	}
+	s.Masquerade = madeUpMasquerade
+	if n.off {
+		s.Masquerade = dataplane.MasqueradeStatus{Profile: "cilium", File: "/etc/config/ip-masq-agent"}
+	}
 	if len(n.reasons) > 0 {
+		s.Masquerade.FileError = "line 3: \"10.0.0.0/33\" is not a CIDR: write it as in 10.0.0.0/8"
+		s.Conntrack.Recovered, s.Conntrack.ColdStart = 0, "the state file is of layout 1, this is 2"
 		s.TablesError = "file:/etc/ringway/tables.yaml: routing: missing: write overlay, direct or hybrid\nnodes: the set is empty: list the cluster's nodes, \"node1\" among them"
 	}
 	return s
+}
+
+var madeUpMasquerade = dataplane.MasqueradeStatus{
+	Enabled: true, Rules: 14, Profile: "cilium", File: "/etc/config/ip-masq-agent", StrictEIM: true,
+	Addresses: []string{"192.168.0.100:49152-65535 (eth0)", "192.168.2.100:49152-65535 (eth1)"},
+	Excluded: []string{
+		"10.200.0.0/16 (node CIDRs)", "192.168.0.0/24 (nodes)", "169.254.0.0/16 (link-local)", "10.10.1.0/24 (/etc/config/ip-masq-agent: line 3)",
+		"10.10.2.0/24 (/etc/config/ip-masq-agent: line 4)", "172.16.0.0/12 (tables: masquerade.nonMasqueradeCidrs[0])",
+	},
+}
+
+func (n *node) Flows(_ context.Context, f dataplane.FlowFilter, yield func(dataplane.FlowStatus) bool) error {
+	n.mu.Lock()
+	n.listed = append(n.listed, f)
+	err := n.listErr
+	n.mu.Unlock()
+	for _, f := range madeUpFlows() {
+		if !yield(f) {
+			return nil
+		}
+	}
+	return err
+}
+
+func (n *node) FlushFlows(_ context.Context, f dataplane.FlowFilter) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.flushed = append(n.flushed, f)
+	return len(madeUpFlows()), nil
+}
+
+func madeUpFlows() []dataplane.FlowStatus {
+	at := netip.MustParseAddrPort
+	return []dataplane.FlowStatus{
+		{
+			Endpoint: "pod1", Protocol: "tcp", State: "established", SNAT: true, Rule: "14 (default)", Expires: 7439*time.Second + 500*time.Millisecond, Age: 90 * time.Second,
+			Original: dataplane.FlowTuple{Src: at("10.200.0.3:40000"), Dst: at("198.51.100.10:443")}, Reply: dataplane.FlowTuple{Src: at("198.51.100.10:443"), Dst: at("192.168.0.100:55555")},
+			OriginalPackets: 10, OriginalBytes: 1200, ReplyPackets: 12, ReplyBytes: 123456,
+		},
+		{
+			Worker: 1, Endpoint: "default/pod2", Protocol: "icmp", State: "new", SNAT: true, Rule: "14 (default)", Expires: 200 * time.Millisecond, Age: time.Minute,
+			Original: dataplane.FlowTuple{Src: at("10.200.0.4:7"), Dst: at("198.51.100.10:0")}, Reply: dataplane.FlowTuple{Src: at("198.51.100.10:0"), Dst: at("192.168.0.100:49152")},
+			OriginalPackets: 1, OriginalBytes: 84,
+		},
+		{
+			Protocol: "47", State: "established", Expires: time.Minute, Age: time.Hour, Rule: "1 (node CIDRs)",
+			Original: dataplane.FlowTuple{Src: at("10.200.0.3:0"), Dst: at("10.200.3.6:0")}, Reply: dataplane.FlowTuple{Src: at("10.200.3.6:0"), Dst: at("10.200.0.3:0")},
+			OriginalPackets: 1 << 40, OriginalBytes: 1 << 50, ReplyPackets: 1, ReplyBytes: 60,
+		},
+	}
+}
+
+func (n *node) NAT() dataplane.NATStatus {
+	eth0, eth1 := netip.MustParseAddr("192.168.0.100"), netip.MustParseAddr("192.168.2.100")
+	return dataplane.NATStatus{
+		Addresses: []dataplane.NATAddress{
+			{Address: eth0, Protocol: "tcp", Low: 49152, High: 65535, Size: 16384, Host: 4, Free: 16000, Used: 300, Held: 80},
+			{Address: eth0, Protocol: "udp", Low: 49152, High: 65535, Size: 16384, Free: 16384},
+			{Address: eth1, Protocol: "icmp", Low: 0, High: 65535, Size: 65536, Free: 65535, Used: 1},
+		},
+		Destinations: []dataplane.NATDestination{
+			{Address: eth0, Protocol: "tcp", Destination: netip.MustParseAddrPort("198.51.100.10:443"), Flows: 290},
+			{Address: eth1, Protocol: "icmp", Destination: netip.MustParseAddrPort("198.51.100.10:0"), Flows: 1},
+		},
+		Refused: 5, QuotaRefused: 6, Overlapped: 7, Delegated: 8,
+	}
+}
+
+func (n *node) Masquerade() []dataplane.MasqueradeRuleStatus {
+	return []dataplane.MasqueradeRuleStatus{
+		{Number: 1, Name: "node CIDRs", Sources: []string{"pods"}, Destinations: []string{"10.200.0.0/16"}, Action: "none", From: "default", Flows: 12},
+		{
+			Number: 2, Name: "ip-masq-agent", Sources: []string{"pods"}, Action: "none", From: "/etc/config/ip-masq-agent: line 3", Flows: 1,
+			Destinations: []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15"},
+		},
+		{Number: 3, Name: "smtp", Sources: []string{"10.200.0.3/32"}, Destinations: []string{"203.0.113.25/32"}, Action: "drop", From: "tables: masquerade.rules[0]"},
+		{
+			Number: 4, Name: "pool", Sources: []string{"10.200.0.0/24"}, Destinations: []string{"0.0.0.0/0"}, Uplink: "eth1", Action: "snat", From: "tables: masquerade.rules[1]",
+			Addresses: []string{"203.0.113.1", "203.0.113.2"}, Ports: "1024-65535",
+		},
+		{Number: 5, Name: "default", Sources: []string{"pods"}, Destinations: []string{"0.0.0.0/0"}, Action: "snat", Addresses: []string{"uplink"}, Ports: "49152-65535", From: "default", Flows: 999},
+	}
 }
 
 func (n *node) Nodes() []dataplane.NodeStatus {
@@ -220,6 +316,10 @@ func TestErrors(t *testing.T) {
 	}{
 		{"status", 1, noAgent},
 		{"get routes", 1, noAgent},
+		{"get flows", 1, noAgent},
+		{"get nat -o json", 1, noAgent},
+		{"flush flows", 1, noAgent},
+		{"flush flows --yes", 1, noAgent},
 		{"endpoint add p --netns x", 1, noAgent},
 		{"endpoint del p", 1, noAgent},
 		{"capture", 1, noAgent},
@@ -234,8 +334,19 @@ func TestErrors(t *testing.T) {
 		{"status -o xml", 2, "ringway: -o xml is not known: write json, yaml or wide\n"},
 		{"status --node ../x", 2, "ringway: --node \"../x\" is no name of a directory under /run/ringway/lab: see ringway lab status\n"},
 		{"status --node a --socket b", 2, "ringway: --socket and --node name two agents: leave one out\n"},
-		{"get", 2, "ringway: accepts 1 arg(s), received 0\n"},
-		{"get flows", 2, "ringway: get \"flows\" is not known: write one of nodes, routes, neighbors, endpoints, ports, drops\n"},
+		{"get", 2, "ringway: get needs a kind: write one of drops, endpoints, flows, masquerade, nat, neighbors, nodes, ports, routes\n"},
+		{"get frobs -o json", 2, "ringway: get \"frobs\" is not known: write one of drops, endpoints, flows, masquerade, nat, neighbors, nodes, ports, routes\n"},
+		{"get routes eth0", 2, "ringway: unknown command \"eth0\" for \"ringway get routes\"\n"},
+		{"get routes --snat", 2, "ringway: unknown flag: --snat\n"},
+		{"get flows -o xml", 2, "ringway: -o xml is not known: write json, yaml or wide\n"},
+		{"get flows --protocol gre", 2, "ringway: protocol: \"gre\" is not known: write tcp, udp, icmp, sctp or a number from 0 to 255\n"},
+		{"get flows --address 10.0.0.0/8", 2, "ringway: address: \"10.0.0.0/8\" is not an IPv4 address: write one address, as in 10.200.0.3\n"},
+		{"get flows --port 65536", 2, "ringway: port: 65536 is out of range: choose 0 to 65535\n"},
+		{"get flows --port -1", 2, "ringway: invalid argument \"-1\" for \"--port\" flag: strconv.ParseUint: parsing \"-1\": invalid syntax\n"},
+		{"flush", 2, "ringway: flush needs flows: see ringway flush -h\n"},
+		{"flush nat", 2, "ringway: unknown command \"nat\" for \"ringway flush\"\n"},
+		{"flush flows pod1", 2, "ringway: unknown command \"pod1\" for \"ringway flush flows\"\n"},
+		{"flush flows --yes --endpoint Pod", 2, "ringway: endpoint: \"Pod\" is not an RFC 1123 name: use a-z, 0-9, - and ., with a letter or digit at both ends of each part\n"},
 		{"endpoint", 2, "ringway: endpoint needs add or del: see ringway endpoint -h\n"},
 		{"endpoint add p", 2, "ringway: --netns is missing: give a path, or a name under /run/netns\n"},
 		{"endpoint add p --netns x --label app", 2, "ringway: --label \"app\" is not k=v: write it as in app=web\n"},

@@ -32,16 +32,17 @@ func (o output) check() error {
 
 func (o output) wide() bool { return o == "wide" }
 
+// structured is output for programs.
+func (o output) structured() bool { return o == "json" || o == "yaml" }
+
 // write prints m as the user asked, or by text where it is to be read.
 func (o output) write(w io.Writer, m proto.Message, text func(io.Writer) error) error {
-	if o != "json" && o != "yaml" {
+	if !o.structured() {
 		return text(w)
 	}
-	// Zeros are printed: a script must not have to know which fields are left
-	// out where.
-	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	b, err := compactJSON(m)
 	if err != nil {
-		return fmt.Errorf("write as JSON: %w", err)
+		return err
 	}
 	if o == "yaml" {
 		if b, err = yaml.JSONToYAML(b); err != nil {
@@ -50,12 +51,8 @@ func (o output) write(w io.Writer, m proto.Message, text func(io.Writer) error) 
 		_, err = w.Write(b)
 		return err
 	}
-	// protojson varies its spaces on purpose; Compact and Indent take that out.
-	var compact, out bytes.Buffer
-	if err := json.Compact(&compact, b); err != nil {
-		return fmt.Errorf("write as JSON: %w", err)
-	}
-	if err := json.Indent(&out, compact.Bytes(), "", "  "); err != nil {
+	var out bytes.Buffer
+	if err := json.Indent(&out, b, "", "  "); err != nil {
 		return fmt.Errorf("write as JSON: %w", err)
 	}
 	out.WriteByte('\n')
@@ -63,33 +60,58 @@ func (o output) write(w io.Writer, m proto.Message, text func(io.Writer) error) 
 	return err
 }
 
-// table writes rows in columns. The columns after a header of "|" are for wide
-// output only.
-type table struct {
-	w    *tabwriter.Writer
-	keep int // columns that are shown; -1: all
+// compactJSON is m without spaces, which protojson varies on purpose. Zeros are
+// printed: a script must not have to know which fields are left out where.
+func compactJSON(m proto.Message) ([]byte, error) {
+	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("write as JSON: %w", err)
+	}
+	var out bytes.Buffer
+	if err := json.Compact(&out, b); err != nil {
+		return nil, fmt.Errorf("write as JSON: %w", err)
+	}
+	return out.Bytes(), nil
 }
 
+// gap is the spaces between two columns.
+const gap = 3
+
+// table writes rows in columns.
+type table struct {
+	w    *tabwriter.Writer
+	keep int
+}
+
+// newTable begins a table. The columns after a header of "|" are for wide
+// output only.
 func newTable(w io.Writer, indent string, wide bool, headers ...string) *table {
-	t := &table{w: tabwriter.NewWriter(w, 0, 0, 3, ' ', 0), keep: -1}
-	shown := headers[:0:0]
-	for i, h := range headers {
-		if h != "|" {
-			shown = append(shown, h)
-		} else if !wide {
-			t.keep = i
-			break
-		}
-	}
+	shown, keep := shownColumns(wide, headers)
+	t := &table{w: tabwriter.NewWriter(w, 0, 0, gap, ' ', 0), keep: keep}
 	shown[0] = indent + shown[0]
 	t.line(shown)
 	return t
 }
 
 // row takes all columns, those for wide output included.
-func (t *table) row(cells ...any) {
-	if t.keep >= 0 {
-		cells = cells[:t.keep]
+func (t *table) row(cells ...any) { t.line(shownCells(t.keep, cells)) }
+
+// shownColumns returns the headers to show and how many columns of a row; -1
+// is all.
+func shownColumns(wide bool, headers []string) (shown []string, keep int) {
+	for i, h := range headers {
+		if h != "|" {
+			shown = append(shown, h)
+		} else if !wide {
+			return shown, i
+		}
+	}
+	return shown, -1
+}
+
+func shownCells(keep int, cells []any) []string {
+	if keep >= 0 {
+		cells = cells[:keep]
 	}
 	out := make([]string, len(cells))
 	for i, c := range cells {
@@ -97,7 +119,7 @@ func (t *table) row(cells ...any) {
 			out[i] = "-"
 		}
 	}
-	t.line(out)
+	return out
 }
 
 // line drops the padding after the last cell that tabwriter would write for a

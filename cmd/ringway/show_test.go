@@ -15,9 +15,9 @@ import (
 // TestGet locks what scripts and eyes read.
 func TestGet(t *testing.T) {
 	serve(t, &node{})
-	for _, l := range listings {
+	for _, l := range newGetCommand().Commands() {
 		for _, format := range []string{"table", "wide", "json", "yaml"} {
-			args := []string{"get", l.name, "-o", format}
+			args := []string{"get", l.Name(), "-o", format}
 			if format == "table" {
 				args = args[:2]
 			}
@@ -25,12 +25,12 @@ func TestGet(t *testing.T) {
 			if code != 0 || stderr != "" {
 				t.Errorf("%v: exit code %d, %q", args, code, stderr)
 			}
-			golden(t, l.name+"."+format, stdout)
+			golden(t, l.Name()+"."+format, stdout)
 		}
-		for _, alias := range l.aliases {
+		for _, alias := range l.Aliases {
 			code, byAlias, _ := ringway(t, "get", alias, "-o", "json")
-			if _, byName, _ := ringway(t, "get", l.name, "-o", "json"); code != 0 || byAlias != byName {
-				t.Errorf("get %s is not get %s", alias, l.name)
+			if _, byName, _ := ringway(t, "get", l.Name(), "-o", "json"); code != 0 || byAlias != byName {
+				t.Errorf("get %s is not get %s", alias, l.Name())
 			}
 		}
 	}
@@ -66,7 +66,7 @@ func TestStatus(t *testing.T) {
 	if err := json.Unmarshal([]byte(stdout), &v); err != nil || v.Healthy == nil || *v.Healthy || !reflect.DeepEqual(v.Reasons, n.reasons) {
 		t.Errorf("got %+v, %v", v, err)
 	}
-	if code, stdout, _ := ringway(t, "status"); code != 1 || !strings.HasPrefix(stdout, "Ringway:    2 problem(s)\n") {
+	if code, stdout, _ := ringway(t, "status"); code != 1 || !strings.HasPrefix(stdout, "Ringway:       2 problem(s)\n") {
 		t.Errorf("exit code %d and\n%s", code, stdout)
 	}
 }
@@ -103,12 +103,15 @@ func TestStatusScreen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Tables.Applied = nil
+	s.Tables.Applied, s.Masquerade = nil, &pb.MasqueradeStatus{}
 	var b bytes.Buffer
 	if err := showStatus(&b, s, started, false); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(b.String(), "Tables:     none applied yet\n") || strings.Contains(b.String(), "Routing:") {
+	if !strings.Contains(b.String(), "Masquerading:  off: no table set is applied yet\n") {
+		t.Errorf("without tables:\n%s", b.String())
+	}
+	if !strings.Contains(b.String(), "Tables:        none applied yet\n") || strings.Contains(b.String(), "Routing:") {
 		t.Errorf("without tables:\n%s", b.String())
 	}
 }
@@ -142,7 +145,14 @@ func TestEndpointCommands(t *testing.T) {
 }
 
 func TestCompletionKnowsTheKinds(t *testing.T) {
-	if got := strings.Join(newGetCommand().ValidArgs, " "); got != "nodes routes neighbors endpoints ports drops" {
-		t.Errorf("got %s", got)
+	code, stdout, _ := ringway(t, "__complete", "get", "")
+	var kinds []string
+	for line := range strings.Lines(stdout) {
+		if kind, _, ok := strings.Cut(line, "\t"); ok {
+			kinds = append(kinds, kind)
+		}
+	}
+	if got := strings.Join(kinds, " "); code != 0 || got != "drops endpoints flows masquerade nat neighbors nodes ports routes" {
+		t.Errorf("exit code %d, got %s", code, got)
 	}
 }

@@ -45,10 +45,13 @@ func newStatusCommand() *cobra.Command {
 	return c
 }
 
+// labelWidth is where the screen's second column begins.
+const labelWidth = 15
+
 // showStatus writes the screen as of now.
 func showStatus(w io.Writer, s *pb.Status, now time.Time, wide bool) error {
 	line := func(label, format string, args ...any) {
-		fmt.Fprintf(w, "%-12s%s\n", label, fmt.Sprintf(format, args...))
+		fmt.Fprintf(w, "%-*s%s\n", labelWidth, label, fmt.Sprintf(format, args...))
 	}
 	if s.GetHealthy() {
 		line("Ringway:", "OK")
@@ -56,7 +59,7 @@ func showStatus(w io.Writer, s *pb.Status, now time.Time, wide bool) error {
 		line("Ringway:", "%d problem(s)", len(s.GetReasons()))
 	}
 	for _, reason := range s.GetReasons() {
-		line("", "- %s", strings.ReplaceAll(reason, "\n", "\n"+strings.Repeat(" ", 14)))
+		line("", "- %s", strings.ReplaceAll(reason, "\n", "\n"+strings.Repeat(" ", labelWidth+2)))
 	}
 	line("Node:", "%s, up %s", s.GetNode(), age(s.GetStarted(), now))
 	showTables(line, s.GetTables(), now)
@@ -65,6 +68,8 @@ func showStatus(w io.Writer, s *pb.Status, now time.Time, wide bool) error {
 	}
 	line("Routes:", "%d (generation %d)", s.GetRoutes(), s.GetGeneration())
 	line("Endpoints:", "%d of %d", s.GetEndpoints(), s.GetMaxEndpoints())
+	showMasquerading(line, s, wide)
+	showConntrack(line, s.GetConntrack(), wide)
 	line("Memory:", "%.1f MiB of frames and rings", float64(s.GetMemoryBytes())/(1<<20))
 	fmt.Fprintln(w, "Workers:")
 	if err := writeWorkers(w, "  ", s.GetWorkers(), wide); err != nil {
@@ -84,6 +89,81 @@ func showTables(line func(label, format string, args ...any), t *pb.TablesStatus
 	if t.GetError() != "" {
 		line("", "the set that was offered last is refused")
 	}
+}
+
+// fewExclusions is how many the screen has room for.
+const fewExclusions = 4
+
+// showMasquerading says which end of a packet each address is about: a bare
+// CIDR could be those who are masqueraded as well as those who are not.
+func showMasquerading(line func(label, format string, args ...any), s *pb.Status, wide bool) {
+	m := s.GetMasquerade()
+	switch {
+	case !m.GetEnabled():
+		line("Masquerading:", "off: %s", whyOff(s))
+		return
+	case len(m.GetAddresses()) == 0:
+		line("Masquerading:", "on, but there is no address to masquerade with")
+	default:
+		line("Masquerading:", "on, SNAT to %s", strings.Join(m.GetAddresses(), ", "))
+	}
+	few := fewExclusions
+	if wide {
+		few = -1
+	}
+	if len(m.GetExcluded()) == 0 {
+		line("", "not masqueraded: nothing")
+	} else {
+		line("", "not masqueraded: traffic to %s", atMost(few, ", ", m.GetExcluded()))
+	}
+	showMasqueradeRules(line, m)
+}
+
+func whyOff(s *pb.Status) string {
+	if s.GetTables().GetApplied() == nil {
+		return "no table set is applied yet"
+	}
+	why := "the table set has no masquerade section, or one with enabled: false"
+	if file := s.GetMasquerade().GetFile(); file != "" {
+		why += "; the ip-masq-agent file " + file + " is not used"
+	}
+	return why
+}
+
+func showMasqueradeRules(line func(label, format string, args ...any), m *pb.MasqueradeStatus) {
+	rules := fmt.Sprintf("%d rules (ringway get masquerade)", m.GetRules())
+	if m.GetStrictEim() {
+		rules += ", strict EIM"
+	}
+	if m.GetFile() != "" {
+		rules += fmt.Sprintf(", ip-masq-agent file %s (profile %s)", m.GetFile(), m.GetProfile())
+	}
+	line("", "%s", rules)
+	if m.GetFileError() != "" {
+		line("", "the file is refused, the rules before it are in force: %s", strings.ReplaceAll(m.GetFileError(), "\n", "; "))
+	}
+}
+
+func showConntrack(line func(label, format string, args ...any), c *pb.ConntrackStatus, wide bool) {
+	line("Conntrack:", "%d of %d flows, %.1f MiB reserved; new flows refused: %d for want of room, %d for a pod's quota",
+		c.GetFlows(), c.GetMaxFlows(), float64(c.GetMemoryBytes())/(1<<20), c.GetRefused(), c.GetQuotaRefused())
+	if c.GetRecovered() > 0 {
+		line("", "%d flows taken over from the agent before", c.GetRecovered())
+	}
+	if c.GetColdStart() != "" {
+		line("", "no flows taken over from the agent before: %s", c.GetColdStart())
+	}
+	if wide {
+		line("", "created=%d,expired=%d,reaped=%d,fragments=%d", c.GetCreated(), c.GetExpired(), c.GetReaped(), c.GetFragments())
+		line("", "states: %s", orNone(pairs(c.GetStates())))
+	}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
 }
 
 func writeWorkers(w io.Writer, indent string, workers []*pb.Worker, wide bool) error {
