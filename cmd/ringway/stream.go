@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
 	"unicode/utf8"
 
 	"google.golang.org/protobuf/proto"
@@ -137,11 +136,10 @@ func (s *rowStream) print(row []string) error {
 	s.widen(row)
 	last := len(row) - 1
 	for i, cell := range row[:last] {
-		s.w.WriteString(cell)
-		s.w.WriteString(strings.Repeat(" ", s.widths[i]+gap-utf8.RuneCountInString(cell)))
+		fmt.Fprintf(s.w, "%-*s", s.widths[i]+gap, cell)
 	}
-	s.w.WriteString(row[last])
-	return s.w.WriteByte('\n')
+	_, err := fmt.Fprintln(s.w, row[last])
+	return err
 }
 
 // end prints what is left, also of a listing that failed halfway.
