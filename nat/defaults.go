@@ -45,13 +45,13 @@ func CIDRs(from string, prefixes []netip.Prefix) []CIDR {
 func Defaults(in Inputs) []RuleSpec {
 	b := ruleList(append([]RuleSpec(nil), in.Rules...))
 	if !in.MasqLinkLocal {
-		b.none("link-local", "default, unless masqLinkLocal", []netip.Prefix{linkLocal})
+		b.none("link-local", "default", []netip.Prefix{linkLocal})
 	}
-	b.none("node-cidrs", "table set: nodes[].nodeCidrs", in.NodeCIDRs)
+	b.none("node-cidrs", "tables: nodes[].nodeCidrs", in.NodeCIDRs)
 	b.noneOf("native-routing", in.NativeRoutingCIDRs)
 	b.noneOf("non-masquerade", in.NonMasqueradeCIDRs)
 	b.nodes(in.Routing, in.NodeAddresses)
-	b = append(b, RuleSpec{Name: "default", Pods: true, Action: ActionSNAT, From: "default, for everything else"})
+	b = append(b, RuleSpec{Name: "default", Pods: true, Action: ActionSNAT, From: "default"})
 	return b
 }
 
@@ -96,7 +96,7 @@ func (b *ruleList) nodes(routing string, nodes []NodeAddress) {
 			behind = append(behind, p)
 		}
 	}
-	const from = "table set: nodes[].address, reached "
+	const from = "tables: nodes[].address, reached "
 	b.add("node-addresses", from+"directly", ActionNone, direct)
 	b.add("node-addresses", from+"by overlay", ActionSNAT, behind)
 }

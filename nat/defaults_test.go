@@ -7,7 +7,7 @@ import (
 )
 
 func TestDefaults(t *testing.T) {
-	user := RuleSpec{Name: "mine", Action: ActionDrop, Destinations: cidrs("10.10.1.5/32"), From: "table set: masquerade.rules[0]"}
+	user := RuleSpec{Name: "mine", Action: ActionDrop, Destinations: cidrs("10.10.1.5/32"), From: "tables: masquerade.rules[0]"}
 	near, far := netip.MustParseAddr("192.168.0.101"), netip.MustParseAddr("192.168.1.103")
 	full := Inputs{
 		Rules:              []RuleSpec{user},
@@ -23,17 +23,17 @@ func TestDefaults(t *testing.T) {
 		}
 		return r
 	}
-	linkLocal := rule("link-local", "default, unless masqLinkLocal", ActionNone, "169.254.0.0/16")
-	last := rule("default", "default, for everything else", ActionSNAT)
+	linkLocal := rule("link-local", "default", ActionNone, "169.254.0.0/16")
+	last := rule("default", "default", ActionSNAT)
 	head := []RuleSpec{
 		user, linkLocal,
-		rule("node-cidrs", "table set: nodes[].nodeCidrs", ActionNone, "10.200.0.0/24", "10.200.1.0/24"),
+		rule("node-cidrs", "tables: nodes[].nodeCidrs", ActionNone, "10.200.0.0/24", "10.200.1.0/24"),
 		rule("native-routing", "table set", ActionNone, "10.0.0.0/16", "10.1.0.0/16"),
 		rule("non-masquerade", "table set", ActionNone, "172.16.0.0/12"),
 		rule("non-masquerade", "/f: line 2", ActionNone, "172.20.0.0/16"),
 		rule("non-masquerade", "/f: line 3", ActionNone, "172.21.0.0/16"),
 	}
-	const directly, overlay = "table set: nodes[].address, reached directly", "table set: nodes[].address, reached by overlay"
+	const directly, overlay = "tables: nodes[].address, reached directly", "tables: nodes[].address, reached by overlay"
 	cases := map[string][]RuleSpec{
 		"direct":  {rule("node-addresses", directly, ActionNone, "192.168.0.101/32", "192.168.1.103/32"), last},
 		"overlay": {rule("node-addresses", overlay, ActionSNAT, "192.168.0.101/32", "192.168.1.103/32"), last},

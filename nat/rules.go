@@ -71,11 +71,11 @@ func ParsePortRange(s string) (PortRange, error) {
 	h, highErr := strconv.ParseUint(high, 10, 16)
 	switch {
 	case !ok || lowErr != nil || highErr != nil:
-		return PortRange{}, fmt.Errorf("%q is not two ports, low-high", s)
+		return PortRange{}, fmt.Errorf("%.80q is not two ports, low-high", s)
 	case l == 0:
-		return PortRange{}, fmt.Errorf("%q begins with port 0", s)
+		return PortRange{}, fmt.Errorf("%.80q begins with port 0", s)
 	case l >= h:
-		return PortRange{}, fmt.Errorf("%q does not go upwards", s)
+		return PortRange{}, fmt.Errorf("%.80q does not go upwards", s)
 	}
 	return PortRange{uint16(l), uint16(h)}, nil
 }
