@@ -18,6 +18,8 @@ func TableSet(t dataplane.Tables) *pb.TableSet {
 		Routing:  string(t.Routing),
 		Vxlan:    vxlan(t.VXLAN),
 		MssClamp: t.MSSClamp,
+
+		Masquerade: masquerade(t.Masquerade),
 	}
 	for _, n := range t.Nodes {
 		set.Nodes = append(set.Nodes, &pb.Node{
@@ -28,6 +30,35 @@ func TableSet(t dataplane.Tables) *pb.TableSet {
 		})
 	}
 	return set
+}
+
+// masquerade leaves a section out that would say nothing.
+func masquerade(m dataplane.Masquerade) *pb.Masquerade {
+	if !m.Enabled && !m.StrictEIM && !m.MasqLinkLocal && len(m.NativeRoutingCIDRs)+len(m.NonMasqueradeCIDRs)+len(m.Rules) == 0 {
+		return nil
+	}
+	out := &pb.Masquerade{
+		Enabled:            &m.Enabled,
+		NativeRoutingCidrs: prefixes(m.NativeRoutingCIDRs),
+		NonMasqueradeCidrs: prefixes(m.NonMasqueradeCIDRs),
+		StrictEim:          m.StrictEIM,
+		MasqLinkLocal:      m.MasqLinkLocal,
+	}
+	for _, r := range m.Rules {
+		rule := &pb.MasqueradeRuleSpec{
+			Name:         r.Name,
+			Sources:      prefixes(r.Sources),
+			Destinations: prefixes(r.Destinations),
+			Uplink:       r.Uplink,
+			Action:       r.Action.String(),
+			Ports:        r.Ports.String(),
+		}
+		for _, a := range r.Addresses {
+			rule.Addresses = append(rule.Addresses, addr(a))
+		}
+		out.Rules = append(out.Rules, rule)
+	}
+	return out
 }
 
 func vxlan(x dataplane.VXLAN) *pb.Vxlan {

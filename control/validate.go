@@ -65,6 +65,7 @@ func Validate(set *pb.TableSet, self string) (dataplane.Tables, error) {
 		t.Nodes = v.nodes(set.GetNodes())
 		v.overlaps()
 	}
+	t.Masquerade = v.masquerade(set.GetMasquerade())
 	if err := v.problems.err(); err != nil {
 		return dataplane.Tables{}, err
 	}
@@ -81,6 +82,7 @@ type validator struct {
 	nodeNames []string
 	hosts     []host
 	cidrs     []cidr
+	outer     []cidr // those that are inside no other, sorted
 }
 
 // host is a valid node address and where it was given.
@@ -280,29 +282,36 @@ func (v *validator) overlaps() {
 		v.problems.add(k.later.field(), fmt.Sprintf("%s overlaps %s of node %q", k.later.prefix, k.earlier.prefix, v.nodeNames[k.earlier.node]),
 			"give each node addresses of its own")
 	}
-	v.hostsInside(outer)
+	v.outer = outer
+	v.hostsInside()
 }
 
 func before(a, b cidr) bool {
 	return cmp.Or(cmp.Compare(a.node, b.node), cmp.Compare(a.index, b.index)) < 0
 }
 
-// hostsInside wants outer sorted and disjoint.
-func (v *validator) hostsInside(outer []cidr) {
+func (v *validator) hostsInside() {
 	for _, h := range v.hosts {
 		if v.problems.full() {
 			return
 		}
-		i, found := slices.BinarySearchFunc(outer, h.addr, func(c cidr, a netip.Addr) int { return c.prefix.Addr().Compare(a) })
-		if !found {
-			i--
+		if c, ok := v.around(h.addr); ok {
+			v.problems.add(fmt.Sprintf("nodes[%d].address", h.node), fmt.Sprintf("%s is inside %s, a node CIDR of node %q", h.addr, c.prefix, v.nodeNames[c.node]),
+				"keep node addresses out of the pods' ranges")
 		}
-		if i < 0 || !outer[i].prefix.Contains(h.addr) {
-			continue
-		}
-		v.problems.add(fmt.Sprintf("nodes[%d].address", h.node), fmt.Sprintf("%s is inside %s, a node CIDR of node %q", h.addr, outer[i].prefix, v.nodeNames[outer[i].node]),
-			"keep node addresses out of the pods' ranges")
 	}
+}
+
+// around is the node CIDR that a is in.
+func (v *validator) around(a netip.Addr) (cidr, bool) {
+	i, found := slices.BinarySearchFunc(v.outer, a, func(c cidr, a netip.Addr) int { return c.prefix.Addr().Compare(a) })
+	if !found {
+		i--
+	}
+	if i < 0 || !v.outer[i].prefix.Contains(a) {
+		return cidr{}, false
+	}
+	return v.outer[i], true
 }
 
 var labelSyntax = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
@@ -341,30 +350,38 @@ var special = []struct {
 }
 
 func parseNodeAddress(s string) (netip.Addr, *Problem) {
+	return parseUnicast(s, "give the node's IPv4 address", "give the unicast address by which other nodes reach it")
+}
+
+// parseUnicast has two remedies: what to give, and what to give instead of an
+// address that is no host's.
+func parseUnicast(s, give, instead string) (netip.Addr, *Problem) {
 	if s == "" {
-		return netip.Addr{}, &Problem{Reason: "missing", Remedy: "give the node's IPv4 address"}
+		return netip.Addr{}, &Problem{Reason: "missing", Remedy: give}
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil {
 		return netip.Addr{}, &Problem{Reason: fmt.Sprintf("%q is not an IP address", clip(s)), Remedy: "write it as in 192.0.2.1"}
 	}
 	if !a.Is4() {
-		return netip.Addr{}, &Problem{Reason: fmt.Sprintf("%s is IPv6", a), Remedy: "give the node's IPv4 address"}
+		return netip.Addr{}, &Problem{Reason: fmt.Sprintf("%s is IPv6", a), Remedy: give}
 	}
 	for _, r := range special {
 		if r.prefix.Contains(a) {
-			return netip.Addr{}, &Problem{Reason: fmt.Sprintf("%s is a %s address", a, r.name), Remedy: "give the unicast address by which other nodes reach it"}
+			return netip.Addr{}, &Problem{Reason: fmt.Sprintf("%s is a %s address", a, r.name), Remedy: instead}
 		}
 	}
 	return a, nil
 }
 
-func parseNodeCIDR(s string) (netip.Prefix, *Problem) {
+// parseCIDR reads a canonical IPv4 prefix. bits is the length that it suggests
+// where there is none.
+func parseCIDR(s string, bits int) (netip.Prefix, *Problem) {
 	refuse := func(reason, remedy string) (netip.Prefix, *Problem) {
 		return netip.Prefix{}, &Problem{Reason: reason, Remedy: remedy}
 	}
 	if a, err := netip.ParseAddr(s); err == nil && a.Is4() {
-		return refuse(fmt.Sprintf("%s has no prefix length", s), fmt.Sprintf("write it as in %s", netip.PrefixFrom(a, 24).Masked()))
+		return refuse(fmt.Sprintf("%s has no prefix length", s), fmt.Sprintf("write it as in %s", netip.PrefixFrom(a, bits).Masked()))
 	}
 	p, err := netip.ParsePrefix(s)
 	switch {
@@ -374,6 +391,19 @@ func parseNodeCIDR(s string) (netip.Prefix, *Problem) {
 		return refuse(fmt.Sprintf("%s is IPv6", p), "give an IPv4 prefix")
 	case p != p.Masked():
 		return refuse(fmt.Sprintf("%s has host bits set", p), fmt.Sprintf("write %s", p.Masked()))
+	}
+	return p, nil
+}
+
+func parseNodeCIDR(s string) (netip.Prefix, *Problem) {
+	p, problem := parseCIDR(s, 24)
+	if problem != nil {
+		return p, problem
+	}
+	refuse := func(reason, remedy string) (netip.Prefix, *Problem) {
+		return netip.Prefix{}, &Problem{Reason: reason, Remedy: remedy}
+	}
+	switch {
 	case p.Bits() > maxPrefixBits:
 		return refuse(fmt.Sprintf("%s is too long", p), fmt.Sprintf("give at least a /%d: a gateway and a pod must fit", maxPrefixBits))
 	case p.Bits() < minPrefixBits:

@@ -1,6 +1,10 @@
 package dataplane
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"ringway/nat"
+)
 
 // Routing says how packets reach the node CIDRs of other nodes.
 type Routing string
@@ -19,11 +23,23 @@ const (
 // validated before it gets here (control/validate.go) and is not modified by
 // anyone afterwards.
 type Tables struct {
-	Version  uint64
-	Routing  Routing
-	VXLAN    VXLAN
-	MSSClamp bool // lower the MSS option of TCP SYNs to what the path carries
-	Nodes    []Node
+	Version    uint64
+	Routing    Routing
+	VXLAN      VXLAN
+	MSSClamp   bool // lower the MSS option of TCP SYNs to what the path carries
+	Nodes      []Node
+	Masquerade Masquerade
+}
+
+// Masquerade is what the table set says of source NAT; nat.Defaults makes the
+// whole list of rules of it. The zero value masquerades nothing.
+type Masquerade struct {
+	Enabled            bool
+	NativeRoutingCIDRs []netip.Prefix // not masqueraded: they know the way back to pods
+	NonMasqueradeCIDRs []netip.Prefix // not masqueraded, in every routing mode
+	Rules              []nat.RuleSpec // they come before everything else
+	StrictEIM          bool           // endpoint-independent mapping even where it costs ports (RFC 4787 REQ-1)
+	MasqLinkLocal      bool           // masquerade what goes to 169.254.0.0/16, too
 }
 
 // VXLAN holds the tunnel's parameters; all nodes of a cluster share them.

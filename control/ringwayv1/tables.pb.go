@@ -36,7 +36,10 @@ type TableSet struct {
 	// Lower the MSS option of TCP SYNs to what the path carries.
 	MssClamp bool `protobuf:"varint,4,opt,name=mss_clamp,json=mssClamp,proto3" json:"mss_clamp,omitempty"`
 	// All nodes of the cluster, the reader of the set included.
-	Nodes         []*Node `protobuf:"bytes,5,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Nodes []*Node `protobuf:"bytes,5,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// What pods reach the world with. Without this section nothing is
+	// masqueraded.
+	Masquerade    *Masquerade `protobuf:"bytes,6,opt,name=masquerade,proto3" json:"masquerade,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -102,6 +105,13 @@ func (x *TableSet) GetMssClamp() bool {
 func (x *TableSet) GetNodes() []*Node {
 	if x != nil {
 		return x.Nodes
+	}
+	return nil
+}
+
+func (x *TableSet) GetMasquerade() *Masquerade {
+	if x != nil {
+		return x.Masquerade
 	}
 	return nil
 }
@@ -263,18 +273,219 @@ func (x *Node) GetVtepMac() string {
 	return ""
 }
 
+// Masquerade says which new flows get a source address of the node when they
+// leave by an uplink. The first that matches decides: the rules, in their order;
+// link-local destinations, all node CIDRs, native_routing_cidrs and
+// non_masquerade_cidrs, which are not masqueraded; the addresses of nodes, which
+// are not where they are reached directly; and then everything else that a local
+// pod sends, which is. Flows that live keep what they were given.
+type Masquerade struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A section without it is in force; false puts it out of force.
+	Enabled *bool `protobuf:"varint,1,opt,name=enabled,proto3,oneof" json:"enabled,omitempty"`
+	// Destinations that know the way back to pods, as many as there are.
+	NativeRoutingCidrs []string `protobuf:"bytes,2,rep,name=native_routing_cidrs,json=nativeRoutingCIDRs,proto3" json:"native_routing_cidrs,omitempty"`
+	// Destinations that are to see the pods' own addresses, in every routing mode.
+	NonMasqueradeCidrs []string              `protobuf:"bytes,3,rep,name=non_masquerade_cidrs,json=nonMasqueradeCIDRs,proto3" json:"non_masquerade_cidrs,omitempty"`
+	Rules              []*MasqueradeRuleSpec `protobuf:"bytes,4,rep,name=rules,proto3" json:"rules,omitempty"`
+	// One external address and port for an internal one, whatever the destination
+	// (RFC 4787 REQ-1), even where that uses the ports up sooner.
+	StrictEim bool `protobuf:"varint,5,opt,name=strict_eim,json=strictEim,proto3" json:"strict_eim,omitempty"`
+	// Masquerade what goes to 169.254.0.0/16, too.
+	MasqLinkLocal bool `protobuf:"varint,6,opt,name=masq_link_local,json=masqLinkLocal,proto3" json:"masq_link_local,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Masquerade) Reset() {
+	*x = Masquerade{}
+	mi := &file_ringway_v1_tables_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Masquerade) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Masquerade) ProtoMessage() {}
+
+func (x *Masquerade) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_tables_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Masquerade.ProtoReflect.Descriptor instead.
+func (*Masquerade) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_tables_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Masquerade) GetEnabled() bool {
+	if x != nil && x.Enabled != nil {
+		return *x.Enabled
+	}
+	return false
+}
+
+func (x *Masquerade) GetNativeRoutingCidrs() []string {
+	if x != nil {
+		return x.NativeRoutingCidrs
+	}
+	return nil
+}
+
+func (x *Masquerade) GetNonMasqueradeCidrs() []string {
+	if x != nil {
+		return x.NonMasqueradeCidrs
+	}
+	return nil
+}
+
+func (x *Masquerade) GetRules() []*MasqueradeRuleSpec {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+func (x *Masquerade) GetStrictEim() bool {
+	if x != nil {
+		return x.StrictEim
+	}
+	return false
+}
+
+func (x *Masquerade) GetMasqLinkLocal() bool {
+	if x != nil {
+		return x.MasqLinkLocal
+	}
+	return false
+}
+
+// MasqueradeRuleSpec is an exception from the defaults.
+type MasqueradeRuleSpec struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// RFC 1123 name, unique among the rules.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// IPv4 prefixes of pods and of transit traffic; when left out, any local pod
+	// and no transit traffic.
+	Sources []string `protobuf:"bytes,2,rep,name=sources,proto3" json:"sources,omitempty"`
+	// IPv4 prefixes; any when left out.
+	Destinations []string `protobuf:"bytes,3,rep,name=destinations,proto3" json:"destinations,omitempty"`
+	// Uplink by which the packet leaves; any when left out.
+	Uplink string `protobuf:"bytes,4,opt,name=uplink,proto3" json:"uplink,omitempty"`
+	// "snat", "none" or "drop".
+	Action string `protobuf:"bytes,5,opt,name=action,proto3" json:"action,omitempty"`
+	// Source addresses for snat; the primary address of the uplink when left out.
+	Addresses []string `protobuf:"bytes,6,rep,name=addresses,proto3" json:"addresses,omitempty"`
+	// Source ports for snat, as in "1024-65535"; on the node's own addresses the
+	// agent's snatPorts when left out, else all.
+	Ports         string `protobuf:"bytes,7,opt,name=ports,proto3" json:"ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MasqueradeRuleSpec) Reset() {
+	*x = MasqueradeRuleSpec{}
+	mi := &file_ringway_v1_tables_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MasqueradeRuleSpec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MasqueradeRuleSpec) ProtoMessage() {}
+
+func (x *MasqueradeRuleSpec) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_tables_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MasqueradeRuleSpec.ProtoReflect.Descriptor instead.
+func (*MasqueradeRuleSpec) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_tables_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *MasqueradeRuleSpec) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *MasqueradeRuleSpec) GetSources() []string {
+	if x != nil {
+		return x.Sources
+	}
+	return nil
+}
+
+func (x *MasqueradeRuleSpec) GetDestinations() []string {
+	if x != nil {
+		return x.Destinations
+	}
+	return nil
+}
+
+func (x *MasqueradeRuleSpec) GetUplink() string {
+	if x != nil {
+		return x.Uplink
+	}
+	return ""
+}
+
+func (x *MasqueradeRuleSpec) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *MasqueradeRuleSpec) GetAddresses() []string {
+	if x != nil {
+		return x.Addresses
+	}
+	return nil
+}
+
+func (x *MasqueradeRuleSpec) GetPorts() string {
+	if x != nil {
+		return x.Ports
+	}
+	return ""
+}
+
 var File_ringway_v1_tables_proto protoreflect.FileDescriptor
 
 const file_ringway_v1_tables_proto_rawDesc = "" +
 	"\n" +
 	"\x17ringway/v1/tables.proto\x12\n" +
-	"ringway.v1\"\xac\x01\n" +
+	"ringway.v1\"\xe4\x01\n" +
 	"\bTableSet\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x18\n" +
 	"\arouting\x18\x02 \x01(\tR\arouting\x12'\n" +
 	"\x05vxlan\x18\x03 \x01(\v2\x11.ringway.v1.VxlanR\x05vxlan\x12\x1b\n" +
 	"\tmss_clamp\x18\x04 \x01(\bR\bmssClamp\x12&\n" +
-	"\x05nodes\x18\x05 \x03(\v2\x10.ringway.v1.NodeR\x05nodes\"\xb1\x01\n" +
+	"\x05nodes\x18\x05 \x03(\v2\x10.ringway.v1.NodeR\x05nodes\x126\n" +
+	"\n" +
+	"masquerade\x18\x06 \x01(\v2\x16.ringway.v1.MasqueradeR\n" +
+	"masquerade\"\xb1\x01\n" +
 	"\x05Vxlan\x12\x15\n" +
 	"\x03vni\x18\x01 \x01(\rH\x00R\x03vni\x88\x01\x01\x12\x17\n" +
 	"\x04port\x18\x02 \x01(\rH\x01R\x04port\x88\x01\x01\x12!\n" +
@@ -288,7 +499,26 @@ const file_ringway_v1_tables_proto_rawDesc = "" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x1d\n" +
 	"\n" +
 	"node_cidrs\x18\x03 \x03(\tR\tnodeCidrs\x12\x19\n" +
-	"\bvtep_mac\x18\x04 \x01(\tR\avtepMacB%Z#ringway/control/ringwayv1;ringwayv1b\x06proto3"
+	"\bvtep_mac\x18\x04 \x01(\tR\avtepMac\"\x98\x02\n" +
+	"\n" +
+	"Masquerade\x12\x1d\n" +
+	"\aenabled\x18\x01 \x01(\bH\x00R\aenabled\x88\x01\x01\x120\n" +
+	"\x14native_routing_cidrs\x18\x02 \x03(\tR\x12nativeRoutingCIDRs\x120\n" +
+	"\x14non_masquerade_cidrs\x18\x03 \x03(\tR\x12nonMasqueradeCIDRs\x124\n" +
+	"\x05rules\x18\x04 \x03(\v2\x1e.ringway.v1.MasqueradeRuleSpecR\x05rules\x12\x1d\n" +
+	"\n" +
+	"strict_eim\x18\x05 \x01(\bR\tstrictEim\x12&\n" +
+	"\x0fmasq_link_local\x18\x06 \x01(\bR\rmasqLinkLocalB\n" +
+	"\n" +
+	"\b_enabled\"\xca\x01\n" +
+	"\x12MasqueradeRuleSpec\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\asources\x18\x02 \x03(\tR\asources\x12\"\n" +
+	"\fdestinations\x18\x03 \x03(\tR\fdestinations\x12\x16\n" +
+	"\x06uplink\x18\x04 \x01(\tR\x06uplink\x12\x16\n" +
+	"\x06action\x18\x05 \x01(\tR\x06action\x12\x1c\n" +
+	"\taddresses\x18\x06 \x03(\tR\taddresses\x12\x14\n" +
+	"\x05ports\x18\a \x01(\tR\x05portsB%Z#ringway/control/ringwayv1;ringwayv1b\x06proto3"
 
 var (
 	file_ringway_v1_tables_proto_rawDescOnce sync.Once
@@ -302,20 +532,24 @@ func file_ringway_v1_tables_proto_rawDescGZIP() []byte {
 	return file_ringway_v1_tables_proto_rawDescData
 }
 
-var file_ringway_v1_tables_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_ringway_v1_tables_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_ringway_v1_tables_proto_goTypes = []any{
-	(*TableSet)(nil), // 0: ringway.v1.TableSet
-	(*Vxlan)(nil),    // 1: ringway.v1.Vxlan
-	(*Node)(nil),     // 2: ringway.v1.Node
+	(*TableSet)(nil),           // 0: ringway.v1.TableSet
+	(*Vxlan)(nil),              // 1: ringway.v1.Vxlan
+	(*Node)(nil),               // 2: ringway.v1.Node
+	(*Masquerade)(nil),         // 3: ringway.v1.Masquerade
+	(*MasqueradeRuleSpec)(nil), // 4: ringway.v1.MasqueradeRuleSpec
 }
 var file_ringway_v1_tables_proto_depIdxs = []int32{
 	1, // 0: ringway.v1.TableSet.vxlan:type_name -> ringway.v1.Vxlan
 	2, // 1: ringway.v1.TableSet.nodes:type_name -> ringway.v1.Node
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	3, // 2: ringway.v1.TableSet.masquerade:type_name -> ringway.v1.Masquerade
+	4, // 3: ringway.v1.Masquerade.rules:type_name -> ringway.v1.MasqueradeRuleSpec
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_ringway_v1_tables_proto_init() }
@@ -324,13 +558,14 @@ func file_ringway_v1_tables_proto_init() {
 		return
 	}
 	file_ringway_v1_tables_proto_msgTypes[1].OneofWrappers = []any{}
+	file_ringway_v1_tables_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ringway_v1_tables_proto_rawDesc), len(file_ringway_v1_tables_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
