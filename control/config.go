@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"ringway/dataplane"
+	"ringway/nat"
 )
 
 // DefaultSocket is where an agent answers unless told otherwise.
@@ -44,7 +45,18 @@ type Config struct {
 	FillDepth     int      `json:"fillDepth" doc:"Frames kept on each fill ring, 1 to ringSize."`
 	MaxEndpoints  int      `json:"maxEndpoints" doc:"Pods that can be attached, 1 to 65535."`
 	PodMTU        int      `json:"podMTU" doc:"MTU of the pods. 0: what uplinks and routing mode carry."`
-	LogLevel      string   `json:"logLevel" doc:"debug, info, warn or error."`
+
+	IPMasqAgentFile     string   `json:"ipMasqAgentFile" doc:"ip-masq-agent file (YAML or JSON), watched, whose nonMasqueradeCIDRs add to those of the table set's masquerade section. Empty: none."`
+	IPMasqAgentProfile  string   `json:"ipMasqAgentProfile" doc:"How that file is read: as cilium does, or as upstream (kubernetes-sigs/ip-masq-agent) does."`
+	MaxFlows            int      `json:"maxFlows" doc:"Flows of the whole node at once, 1024 to 16777216; 128 bytes each."`
+	MaxFlowsPerEndpoint int      `json:"maxFlowsPerEndpoint" doc:"Flows of one pod at once. 0: no limit but maxFlows."`
+	MaxPortsPerEndpoint int      `json:"maxPortsPerEndpoint" doc:"SNAT ports of one pod at once. 0: no limit."`
+	SNATPorts           string   `json:"snatPorts" doc:"Ports for SNAT on the node's own addresses; the kernel is kept off them. An address that only a rule names has all ports."`
+	MaxSNATAddresses    int      `json:"maxSnatAddresses" doc:"Addresses for SNAT at once, those of the uplinks included, 1 to 256; 256 KiB each."`
+	Timeouts            Timeouts `json:"timeouts" doc:"How long a flow lives after its last packet."`
+	AllowShortTimeouts  bool     `json:"allowShortTimeouts" doc:"Take timeouts below what the RFCs demand."`
+
+	LogLevel string `json:"logLevel" doc:"debug, info, warn or error."`
 }
 
 // Uplink is one entry of uplinks in agent.yaml.
@@ -89,7 +101,17 @@ func DefaultConfig() Config {
 		FillDepth:     d.FillDepth,
 		MaxEndpoints:  d.MaxEndpoints,
 		PodMTU:        d.PodMTU,
-		LogLevel:      "info",
+
+		IPMasqAgentFile:     d.IPMasqFile,
+		IPMasqAgentProfile:  d.IPMasqProfile,
+		MaxFlows:            d.MaxFlows,
+		MaxFlowsPerEndpoint: d.MaxFlowsPerEndpoint,
+		MaxPortsPerEndpoint: d.MaxPortsPerEndpoint,
+		SNATPorts:           nat.PortRange{Low: d.SNATPorts[0], High: d.SNATPorts[1]}.String(),
+		MaxSNATAddresses:    d.MaxSNATAddresses,
+		Timeouts:            timeouts(d.Timeouts),
+
+		LogLevel: "info",
 	}
 }
 
@@ -161,6 +183,7 @@ func (c Config) Validate() error {
 	}
 	c.memory(&ps)
 	ps.within("maxEndpoints", c.MaxEndpoints, 1, 65535)
+	c.masquerade(&ps)
 	ps.oneOf("logLevel", c.LogLevel, "debug", "info", "warn", "error")
 	return ps.err()
 }
@@ -183,6 +206,26 @@ func (c Config) memory(ps *Problems) {
 	if biggest := c.ChunkSize - 256 - 14 - 50; c.PodMTU != 0 {
 		ps.within("podMTU", c.PodMTU, 576, biggest)
 	}
+}
+
+func (c Config) masquerade(ps *Problems) {
+	const maxFlows = 1 << 24 // 2 GiB of them
+	if c.IPMasqAgentFile != "" {
+		ps.path("ipMasqAgentFile", c.IPMasqAgentFile)
+	}
+	ps.oneOf("ipMasqAgentProfile", c.IPMasqAgentProfile, string(nat.ProfileCilium), string(nat.ProfileUpstream))
+	ps.within("maxFlows", c.MaxFlows, 1024, maxFlows)
+	ps.within("maxFlowsPerEndpoint", c.MaxFlowsPerEndpoint, 0, maxFlows)
+	ps.within("maxPortsPerEndpoint", c.MaxPortsPerEndpoint, 0, maxFlows)
+	// Below 1024 the kernel's own services have theirs (RFC 6335 6).
+	const example = "write it as in 49152-65535"
+	if r, err := nat.ParsePortRange(c.SNATPorts); err != nil {
+		ps.add("snatPorts", err.Error(), example)
+	} else if r.Low < 1024 {
+		ps.add("snatPorts", fmt.Sprintf("%s begins below 1024", r), example)
+	}
+	ps.within("maxSnatAddresses", c.MaxSNATAddresses, 1, 256)
+	c.Timeouts.check(ps, c.AllowShortTimeouts)
 }
 
 func (ps *Problems) path(field, path string) {
@@ -244,7 +287,8 @@ func (ps *Problems) device(field, name string) {
 
 // Dataplane is the part of a valid c that the dataplane is opened with.
 func (c Config) Dataplane() dataplane.Config {
-	spin, _ := time.ParseDuration(c.Spin) // Validate parsed it
+	spin, _ := time.ParseDuration(c.Spin) // Validate parsed these
+	ports, _ := nat.ParsePortRange(c.SNATPorts)
 	out := dataplane.Config{
 		Node:          c.Node,
 		StateDir:      c.StateDir,
@@ -261,6 +305,15 @@ func (c Config) Dataplane() dataplane.Config {
 		MaxEndpoints:  c.MaxEndpoints,
 		PodMTU:        c.PodMTU,
 		RestoreTables: c.RestoreTables,
+
+		IPMasqFile:          c.IPMasqAgentFile,
+		IPMasqProfile:       c.IPMasqAgentProfile,
+		MaxFlows:            c.MaxFlows,
+		MaxFlowsPerEndpoint: c.MaxFlowsPerEndpoint,
+		MaxPortsPerEndpoint: c.MaxPortsPerEndpoint,
+		SNATPorts:           [2]uint16{ports.Low, ports.High},
+		MaxSNATAddresses:    c.MaxSNATAddresses,
+		Timeouts:            c.Timeouts.flows(),
 	}
 	for _, u := range c.Uplinks {
 		out.Uplinks = append(out.Uplinks, dataplane.UplinkConfig(u))
@@ -276,8 +329,13 @@ func WriteConfig(w io.Writer, c Config) error {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		fmt.Fprintf(&b, "\n# %s\n", f.Tag.Get("doc"))
-		if f.Name == "Uplinks" {
-			writeUplinks(&b, c.Uplinks)
+		switch value := v.Field(i).Interface().(type) {
+		case []Uplink:
+			writeUplinks(&b, value)
+			continue
+		case Timeouts:
+			fmt.Fprintf(&b, "%s:\n", f.Tag.Get("json"))
+			writeFields(&b, "  ", "  ", value)
 			continue
 		}
 		if err := writeKey(&b, "", f.Tag.Get("json"), v.Field(i)); err != nil {
@@ -297,15 +355,19 @@ func writeUplinks(b *strings.Builder, uplinks []Uplink) {
 	}
 	fmt.Fprintf(b, "%suplinks:\n", comment)
 	for _, u := range uplinks {
-		v := reflect.ValueOf(u)
-		for i := range v.NumField() {
-			indent := "    "
-			if i == 0 {
-				indent = "  - "
-			}
-			tag := v.Type().Field(i).Tag
-			fmt.Fprintf(b, "%s%s%s: %v # %s\n", comment, indent, tag.Get("json"), v.Field(i), tag.Get("doc"))
-		}
+		writeFields(b, comment+"  - ", comment+"    ", u)
+	}
+}
+
+// writeFields writes a line for each field of a struct, first before the first
+// one and rest before the others.
+func writeFields(b *strings.Builder, first, rest string, fields any) {
+	v := reflect.ValueOf(fields)
+	indent := first
+	for i := range v.NumField() {
+		tag := v.Type().Field(i).Tag
+		fmt.Fprintf(b, "%s%s: %v # %s\n", indent, tag.Get("json"), v.Field(i), tag.Get("doc"))
+		indent = rest
 	}
 }
 

@@ -17,6 +17,8 @@ func TestPrintedConfigParsesBack(t *testing.T) {
 	full := DefaultConfig()
 	full.Node, full.Tables, full.CPUs = "node1", "/etc/tables.yaml", []int{1, 3}
 	full.Uplinks = []Uplink{defaultUplink("eth0"), {Device: "eth1", Driver: "asavie", XDPMode: "generic", ZeroCopy: "never", Take: "all", OwnUMEM: true}}
+	full.IPMasqAgentFile, full.IPMasqAgentProfile, full.SNATPorts = "/etc/config/ip-masq-agent", "upstream", "40000-50000"
+	full.Timeouts.UDP, full.AllowShortTimeouts = "30s", true
 	for name, want := range map[string]Config{"defaults": DefaultConfig(), "every key set": full} {
 		var b bytes.Buffer
 		if err := WriteConfig(&b, want); err != nil {
@@ -37,7 +39,7 @@ func TestEveryKeyIsExplained(t *testing.T) {
 	if err := WriteConfig(&b, DefaultConfig()); err != nil {
 		t.Fatal(err)
 	}
-	for _, typ := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Uplink]()} {
+	for _, typ := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[Uplink](), reflect.TypeFor[Timeouts]()} {
 		for i := range typ.NumField() {
 			key, doc := typ.Field(i).Tag.Get("json"), typ.Field(i).Tag.Get("doc")
 			if doc == "" || !strings.Contains(b.String(), key+":") || !strings.Contains(b.String(), "# "+doc) {
@@ -63,6 +65,52 @@ func TestDefaultsAreTheDataplanes(t *testing.T) {
 	}
 }
 
+func TestMasqueradeKeys(t *testing.T) {
+	c, err := ParseConfig([]byte(`
+node: node1
+uplinks: [{device: eth0}]
+ipMasqAgentFile: /etc/config/ip-masq-agent
+ipMasqAgentProfile: upstream
+maxFlows: 2000
+maxFlowsPerEndpoint: 0
+maxPortsPerEndpoint: 100
+snatPorts: 40000-50000
+maxSnatAddresses: 3
+timeouts: {tcpEstablished: 1h, tcpTransitory: 1m, udp: 2s, icmp: 3s, dns: 4s, dnsAnswered: 500ms, other: 168h}
+allowShortTimeouts: true
+`))
+	if err == nil {
+		err = c.Validate()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.Dataplane()
+	want := dataplane.DefaultConfig()
+	want.Node, want.Uplinks, want.CPUs = got.Node, got.Uplinks, got.CPUs
+	want.IPMasqFile, want.IPMasqProfile = "/etc/config/ip-masq-agent", "upstream"
+	want.MaxFlows, want.MaxFlowsPerEndpoint, want.MaxPortsPerEndpoint = 2000, 0, 100
+	want.SNATPorts, want.MaxSNATAddresses = [2]uint16{40000, 50000}, 3
+	want.Timeouts = dataplane.FlowTimeouts{
+		TCPEstablished: time.Hour, TCPTransitory: time.Minute, UDP: 2 * time.Second, ICMP: 3 * time.Second,
+		DNS: 4 * time.Second, DNSAnswered: 500 * time.Millisecond, Other: 168 * time.Hour,
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestShortDuration(t *testing.T) {
+	for want, d := range map[string]time.Duration{
+		"2h4m": 124 * time.Minute, "168h": 168 * time.Hour, "1m": time.Minute, "1m30s": 90 * time.Second,
+		"30s": 30 * time.Second, "0s": 0, "10s": 10 * time.Second, "1h0m10s": time.Hour + 10*time.Second, "20m": 20 * time.Minute, "10h": 10 * time.Hour,
+	} {
+		if got := shortDuration(d); got != want {
+			t.Errorf("%s is written %s, want %s", d, got, want)
+		}
+	}
+}
+
 func TestLoadConfig(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "agent.yaml")
@@ -80,6 +128,17 @@ func TestLoadConfig(t *testing.T) {
 	want.Node, want.Spin = "n1", "1ms"
 	want.Uplinks = []Uplink{defaultUplink("eth0")}
 	want.Uplinks[0].Take = "all"
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got  %+v\nwant %+v", c, want)
+	}
+
+	write("node: n1\nuplinks: [{device: eth0}]\ntimeouts: {udp: 3m, dns: 1s}\n") // the others stay
+	if c, err = LoadConfig(path); err != nil {
+		t.Fatal(err)
+	}
+	want = DefaultConfig()
+	want.Node, want.Uplinks = "n1", []Uplink{defaultUplink("eth0")}
+	want.Timeouts.UDP, want.Timeouts.DNS = "3m", "1s"
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
 	}
@@ -141,6 +200,27 @@ func TestBadConfig(t *testing.T) {
 		{"fillDepth: 4096", "fillDepth: 4096 is out of range: choose 1 to 2048"},
 		{"podMTU: 9000", "podMTU: 9000 is out of range: choose 576 to 1728"},
 		{"maxEndpoints: 0", "maxEndpoints: 0 is out of range: choose 1 to 65535"},
+		{"ipMasqAgentFile: ip-masq-agent", `ipMasqAgentFile: "ip-masq-agent" is not an absolute path: start it with /`},
+		{"ipMasqAgentProfile: calico", `ipMasqAgentProfile: "calico" is not known: write cilium or upstream`},
+		{"ipMasqAgentProfile: ''", `ipMasqAgentProfile: "" is not known: write cilium or upstream`},
+		{"maxFlows: 1000", "maxFlows: 1000 is out of range: choose 1024 to 16777216"},
+		{"maxFlowsPerEndpoint: -1", "maxFlowsPerEndpoint: -1 is out of range: choose 0 to 16777216"},
+		{"maxPortsPerEndpoint: -1", "maxPortsPerEndpoint: -1 is out of range: choose 0 to 16777216"},
+		{"snatPorts: ''", `snatPorts: "" is not two ports, low-high: write it as in 49152-65535`},
+		{"snatPorts: 65535-49152", `snatPorts: "65535-49152" does not go upwards: write it as in 49152-65535`},
+		{"snatPorts: 1000-2000", "snatPorts: 1000-2000 begins below 1024: write it as in 49152-65535"},
+		{"maxSnatAddresses: 0", "maxSnatAddresses: 0 is out of range: choose 1 to 256"},
+		{"timeouts: 5m", "timeouts: 5m is not a mapping: write key: value lines; known here: tcpEstablished, tcpTransitory, udp, icmp, dns, dnsAnswered, other"},
+		{"timeouts: {UDP: 5m}", "timeouts.UDP: unknown field: write udp"},
+		{"timeouts: {udp: 300}", `timeouts.udp: 300 is not a string: write "300", in quotes`},
+		{"timeouts: {udp: five}", `timeouts.udp: "five" is not a duration from 1ms to 168h: write it as in 2m`},
+		{"timeouts: {udp: ''}", `timeouts.udp: "" is not a duration from 1ms to 168h: write it as in 2m`},
+		{"timeouts: {other: 169h}", `timeouts.other: "169h" is not a duration from 1ms to 168h: write it as in 2m`},
+		{"timeouts: {other: 0s}\nallowShortTimeouts: true", `timeouts.other: "0s" is not a duration from 1ms to 168h: write it as in 2m`},
+		{"timeouts: {tcpEstablished: 2h}", "timeouts.tcpEstablished: 2h is below the 2h4m that RFC 5382 REQ-5 demands: raise it, or write allowShortTimeouts: true"},
+		{"timeouts: {tcpTransitory: 239s}", "timeouts.tcpTransitory: 239s is below the 4m that RFC 5382 REQ-5 demands: raise it, or write allowShortTimeouts: true"},
+		{"timeouts: {udp: 1m59s}", "timeouts.udp: 1m59s is below the 2m that RFC 4787 REQ-5 demands: raise it, or write allowShortTimeouts: true"},
+		{"timeouts: {icmp: 59s}", "timeouts.icmp: 59s is below the 1m that RFC 5508 REQ-2 demands: raise it, or write allowShortTimeouts: true"},
 		{"logLevel: loud", `logLevel: "loud" is not known: write debug or info or warn or error`},
 	}
 	for _, c := range cases {

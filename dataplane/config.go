@@ -25,6 +25,27 @@ type Config struct {
 	PodMTU       int // 0: derived from the uplinks and the routing mode
 
 	RestoreTables bool // start with the last applied set from StateDir
+
+	IPMasqFile    string // ip-masq-agent file, watched; "": none
+	IPMasqProfile string // its dialect: "cilium" or "upstream"
+
+	MaxFlows            int       // of the whole node
+	MaxFlowsPerEndpoint int       // 0: no limit but MaxFlows
+	MaxPortsPerEndpoint int       // SNAT ports; 0: no limit
+	SNATPorts           [2]uint16 // first and last port for SNAT on the node's own addresses
+	MaxSNATAddresses    int       // addresses for SNAT, the uplinks' own included
+	Timeouts            FlowTimeouts
+}
+
+// FlowTimeouts say how long a flow lives after its last packet.
+type FlowTimeouts struct {
+	TCPEstablished time.Duration
+	TCPTransitory  time.Duration // opening, closing, closed and reset connections
+	UDP            time.Duration
+	ICMP           time.Duration // echo
+	DNS            time.Duration // UDP to port 53, unanswered
+	DNSAnswered    time.Duration
+	Other          time.Duration // other protocols, SCTP among them
 }
 
 // UplinkConfig names one NIC.
@@ -52,6 +73,21 @@ func DefaultConfig() Config {
 		FillDepth:     1024,
 		MaxEndpoints:  256,
 		RestoreTables: true,
+
+		IPMasqProfile:       "cilium",
+		MaxFlows:            1 << 20,
+		MaxFlowsPerEndpoint: 1 << 18,
+		SNATPorts:           [2]uint16{49152, 65535},
+		MaxSNATAddresses:    16,
+		Timeouts: FlowTimeouts{
+			TCPEstablished: 2*time.Hour + 4*time.Minute, // RFC 5382 REQ-5
+			TCPTransitory:  4 * time.Minute,             // RFC 5382 REQ-5
+			UDP:            5 * time.Minute,             // RFC 4787 REQ-5
+			ICMP:           time.Minute,                 // RFC 5508 REQ-2
+			DNS:            30 * time.Second,            // RFC 4787 REQ-5 a: a well-known port may have less
+			DNSAnswered:    5 * time.Second,
+			Other:          2 * time.Minute,
+		},
 	}
 }
 
