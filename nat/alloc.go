@@ -62,6 +62,8 @@ type AllocatorOptions struct {
 	Taken func(packet.Tuple) FlowID
 	// Evict deletes a closed flow. The table calls Removed as for any other.
 	Evict func(FlowID)
+	// Now is the time, ns, as in Request: of flows that are restored.
+	Now int64
 	// MaxPortsPerOwner is how many ports an endpoint may have in use; 0: any.
 	MaxPortsPerOwner int
 }
@@ -77,6 +79,7 @@ type Allocator struct {
 	taken   func(packet.Tuple) FlowID
 	evict   func(FlowID)
 	maximum uint32 // ports of an owner
+	many    uint32 // manyFlows
 	random  *rand.ChaCha8
 	mixer   mixer
 	now     uint32 // ms, as of the last call that said it
@@ -123,7 +126,8 @@ func NewAllocator(o AllocatorOptions) (*Allocator, error) {
 
 func newAllocator(o AllocatorOptions, seed [48]byte) *Allocator {
 	a := &Allocator{
-		owners: o.Owners, worker: o.Worker, taken: o.Taken, evict: o.Evict, maximum: uint32(max(0, o.MaxPortsPerOwner)),
+		owners: o.Owners, worker: o.Worker, taken: o.Taken, evict: o.Evict, maximum: uint32(max(0, o.MaxPortsPerOwner)), many: manyFlows,
+		now:    milliseconds(o.Now),
 		random: rand.NewChaCha8([32]byte(seed[:32])),
 		mixer:  mixer{binary.LittleEndian.Uint64(seed[32:]), binary.LittleEndian.Uint64(seed[40:])},
 		pools:  make([]*pool, len(o.Owners.slots)),

@@ -119,14 +119,15 @@ func (a *Allocator) restorePort(p *pool, port uint16, live bool) bool {
 	if !a.owners.restore(p.index(), p.class(), port, a.worker, live) {
 		return false
 	}
-	p.unlist(port)
-	if live {
+	switch {
+	case live:
+		p.unlist(port)
 		p.used.add(port)
 		p.inUse++
-		return true
+	case !r.listed:
+		p.slot.times()[port].Store(a.now)
+		p.list(port)
 	}
-	p.slot.times()[port].Store(a.now)
-	p.list(port)
 	return true
 }
 

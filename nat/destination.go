@@ -128,7 +128,7 @@ func (a *Allocator) resize(d, flows uint32) {
 	r := a.destinations.at(d)
 	before := bits.Len32(r.flows)
 	r.flows = flows
-	if r.ports != 0 && flows < manyFlows/2 {
+	if r.ports != 0 && flows < a.many/2 {
 		a.portSets.release(r.ports)
 		r.ports = 0
 	}
@@ -150,7 +150,7 @@ func (a *Allocator) manyPorts(d uint32) *portSet {
 	}
 	r := a.destinations.at(d)
 	if r.ports == 0 {
-		if r.flows < manyFlows {
+		if r.flows < a.many {
 			return nil
 		}
 		r.ports = a.portSets.alloc()

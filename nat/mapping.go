@@ -36,6 +36,7 @@ func (a *Allocator) hashOfMapping(m uint32) uint32 {
 	return a.hashOfEndpoint(endpoint{r.src, r.srcPort, Class(r.pool % Classes)})
 }
 
+// found says how far reuse got; the later the further.
 type found uint8
 
 const (
@@ -67,11 +68,12 @@ func (a *Allocator) reuse(q *query) (Grant, found) {
 		tries++
 		q.reply.Dst = s.Addr
 		if a.blocked(q.at(r.port)) {
-			result = mappingTaken
+			result = max(result, mappingTaken)
 			continue
 		}
 		if r.live == 0 && a.overQuota(q.Owner) {
-			return Grant{}, mappingOverQuota
+			result = mappingOverQuota
+			continue
 		}
 		if !a.pin(m) {
 			continue

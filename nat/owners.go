@@ -74,7 +74,7 @@ type Owners struct {
 // that XDP goes on with it, and no port is given away, until FinishRestore.
 func NewOwners(mem []byte, addresses int) (*Owners, error) {
 	if mem == nil {
-		mem = make([]byte, addresses*AddressSize)
+		mem = make([]byte, max(0, addresses)*AddressSize)
 	}
 	if addresses < 0 || len(mem) < addresses*AddressSize {
 		return nil, fmt.Errorf("port owners: %d bytes of memory for %d addresses, %d each", len(mem), addresses, AddressSize)
