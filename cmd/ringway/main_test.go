@@ -76,7 +76,7 @@ func (n *node) Status() dataplane.Status {
 		Routing: dataplane.RoutingHybrid, VXLAN: dataplane.VXLAN{VNI: 1, Port: 8472, StrictFlags: true},
 		Generation: 4, Routes: 17, Endpoints: 2, MaxEndpoints: 256, MemoryBytes: 12_900_000, Reasons: n.reasons,
 		Conntrack: dataplane.ConntrackStatus{
-			Flows: 1234, MaxFlows: 1 << 20, MemoryBytes: 160 << 20, States: map[string]int{"new": 234, "established": 1000},
+			Flows: 1234, MaxFlows: 1 << 20, MemoryBytes: 160 << 20, States: map[string]int{"UNREPLIED": 234, "ESTABLISHED": 1000},
 			Created: 5000, Expired: 3700, Reaped: 66, Refused: 3, Quota: 2, Recovered: 900, Fragments: 1,
 		},
 		Workers: []dataplane.WorkerStatus{
@@ -105,8 +105,11 @@ var madeUpMasquerade = dataplane.MasqueradeStatus{
 	Enabled: true, Rules: 14, Profile: "cilium", File: "/etc/config/ip-masq-agent", StrictEIM: true,
 	Addresses: []string{"192.168.0.100:49152-65535 (eth0)", "192.168.2.100:49152-65535 (eth1)"},
 	Excluded: []string{
-		"10.200.0.0/16 (node CIDRs)", "192.168.0.0/24 (nodes)", "169.254.0.0/16 (link-local)", "10.10.1.0/24 (/etc/config/ip-masq-agent: line 3)",
-		"10.10.2.0/24 (/etc/config/ip-masq-agent: line 4)", "172.16.0.0/12 (tables: masquerade.nonMasqueradeCidrs[0])",
+		"169.254.0.0/16 (default)",
+		"10.200.0.0/24 (tables: nodes[].nodeCidrs)", "10.201.0.0/24 (tables: nodes[].nodeCidrs)", "10.200.3.0/24 (tables: nodes[].nodeCidrs)", "10.200.4.0/24 (tables: nodes[].nodeCidrs)",
+		"172.16.0.0/12 (tables: masquerade.nonMasqueradeCIDRs)",
+		"10.10.1.0/24 (/etc/config/ip-masq-agent: line 3)", "10.10.2.0/24 (/etc/config/ip-masq-agent: line 4)",
+		"10.10.3.0/24 (/etc/config/ip-masq-agent: line 5)", "10.10.4.0/24 (/etc/config/ip-masq-agent: line 6)",
 	},
 }
 
@@ -134,17 +137,17 @@ func madeUpFlows() []dataplane.FlowStatus {
 	at := netip.MustParseAddrPort
 	return []dataplane.FlowStatus{
 		{
-			Endpoint: "pod1", Protocol: "tcp", State: "established", SNAT: true, Rule: "14 (default)", Expires: 7439*time.Second + 500*time.Millisecond, Age: 90 * time.Second,
+			Endpoint: "pod1", Protocol: "tcp", State: "ESTABLISHED", SNAT: true, Rule: "default", Expires: 7439*time.Second + 500*time.Millisecond, Age: 90 * time.Second,
 			Original: dataplane.FlowTuple{Src: at("10.200.0.3:40000"), Dst: at("198.51.100.10:443")}, Reply: dataplane.FlowTuple{Src: at("198.51.100.10:443"), Dst: at("192.168.0.100:55555")},
 			OriginalPackets: 10, OriginalBytes: 1200, ReplyPackets: 12, ReplyBytes: 123456,
 		},
 		{
-			Worker: 1, Endpoint: "default/pod2", Protocol: "icmp", State: "new", SNAT: true, Rule: "14 (default)", Expires: 200 * time.Millisecond, Age: time.Minute,
+			Worker: 1, Endpoint: "default/pod2", Protocol: "icmp", State: "UNREPLIED", SNAT: true, Rule: "default", Expires: 200 * time.Millisecond, Age: time.Minute,
 			Original: dataplane.FlowTuple{Src: at("10.200.0.4:7"), Dst: at("198.51.100.10:0")}, Reply: dataplane.FlowTuple{Src: at("198.51.100.10:0"), Dst: at("192.168.0.100:49152")},
 			OriginalPackets: 1, OriginalBytes: 84,
 		},
 		{
-			Protocol: "47", State: "established", Expires: time.Minute, Age: time.Hour, Rule: "1 (node CIDRs)",
+			Protocol: "47", State: "REPLIED", Expires: time.Minute, Age: time.Hour, Rule: "node-cidrs",
 			Original: dataplane.FlowTuple{Src: at("10.200.0.3:0"), Dst: at("10.200.3.6:0")}, Reply: dataplane.FlowTuple{Src: at("10.200.3.6:0"), Dst: at("10.200.0.3:0")},
 			OriginalPackets: 1 << 40, OriginalBytes: 1 << 50, ReplyPackets: 1, ReplyBytes: 60,
 		},
@@ -169,7 +172,7 @@ func (n *node) NAT() dataplane.NATStatus {
 
 func (n *node) Masquerade() []dataplane.MasqueradeRuleStatus {
 	return []dataplane.MasqueradeRuleStatus{
-		{Number: 1, Name: "node CIDRs", Sources: []string{"pods"}, Destinations: []string{"10.200.0.0/16"}, Action: "none", From: "default", Flows: 12},
+		{Number: 1, Name: "node-cidrs", Sources: []string{"pods"}, Destinations: []string{"10.200.0.0/24", "10.201.0.0/24"}, Action: "none", From: "tables: nodes[].nodeCidrs", Flows: 12},
 		{
 			Number: 2, Name: "ip-masq-agent", Sources: []string{"pods"}, Action: "none", From: "/etc/config/ip-masq-agent: line 3", Flows: 1,
 			Destinations: []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "198.18.0.0/15"},
@@ -179,7 +182,7 @@ func (n *node) Masquerade() []dataplane.MasqueradeRuleStatus {
 			Number: 4, Name: "pool", Sources: []string{"10.200.0.0/24"}, Destinations: []string{"0.0.0.0/0"}, Uplink: "eth1", Action: "snat", From: "tables: masquerade.rules[1]",
 			Addresses: []string{"203.0.113.1", "203.0.113.2"}, Ports: "1024-65535",
 		},
-		{Number: 5, Name: "default", Sources: []string{"pods"}, Destinations: []string{"0.0.0.0/0"}, Action: "snat", Addresses: []string{"uplink"}, Ports: "49152-65535", From: "default", Flows: 999},
+		{Number: 5, Name: "default", Sources: []string{"pods"}, Action: "snat", Addresses: []string{"uplink"}, From: "default", Flows: 999},
 	}
 }
 

@@ -51,7 +51,7 @@ func showMasquerade(w io.Writer, m *pb.GetMasqueradeResponse, wide bool) error {
 	}
 	t := newTable(w, "", wide, "NUMBER", "SOURCES", "DESTINATIONS", "UPLINK", "ACTION", "TO", "FROM", "FLOWS", "|", "NAME")
 	for _, r := range m.GetItems() {
-		t.row(r.GetNumber(), atMost(few, ",", r.GetSources()), atMost(few, ",", r.GetDestinations()), orAny(r.GetUplink()), r.GetAction(), atMost(few, ",", snatTo(r)), r.GetFrom(), r.GetFlows(), r.GetName())
+		t.row(r.GetNumber(), atMost(few, ",", r.GetSources()), orAny(atMost(few, ",", r.GetDestinations())), orAny(r.GetUplink()), r.GetAction(), atMost(few, ",", snatTo(r)), r.GetFrom(), r.GetFlows(), r.GetName())
 	}
 	return t.end()
 }

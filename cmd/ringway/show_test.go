@@ -156,3 +156,25 @@ func TestCompletionKnowsTheKinds(t *testing.T) {
 		t.Errorf("exit code %d, got %s", code, got)
 	}
 }
+
+func TestBySource(t *testing.T) {
+	for _, c := range []struct {
+		few      int
+		excluded string // joined by |
+		want     string
+	}{
+		{3, "", ""},
+		{3, "10.0.0.0/8", "10.0.0.0/8"},
+		{3, "1.0.0.0/8 (a b)|2.0.0.0/8 (a b)|3.0.0.0/8 (c)|4.0.0.0/8 (a b)", "1.0.0.0/8, 2.0.0.0/8 (a b)|3.0.0.0/8 (c)|4.0.0.0/8 (a b)"},
+		{1, "1.0.0.0/8 (a)|2.0.0.0/8 (a)|3.0.0.0/8 (a)", "1.0.0.0/8, and 2 more (a)"},
+		{-1, "1.0.0.0/8 (a)|2.0.0.0/8 (a)|3.0.0.0/8 (a)", "1.0.0.0/8, 2.0.0.0/8, 3.0.0.0/8 (a)"},
+	} {
+		var excluded []string
+		if c.excluded != "" {
+			excluded = strings.Split(c.excluded, "|")
+		}
+		if got := strings.Join(bySource(c.few, excluded), "|"); got != c.want {
+			t.Errorf("%s: got %s, want %s", c.excluded, got, c.want)
+		}
+	}
+}

@@ -91,13 +91,22 @@ func showTables(line func(label, format string, args ...any), t *pb.TablesStatus
 	}
 }
 
-// fewExclusions is how many the screen has room for.
-const fewExclusions = 4
+// The screen has room for so many SNAT addresses, sources of exclusions, and
+// exclusions of each source.
+const (
+	fewAddresses  = 4
+	fewSources    = 6
+	fewExclusions = 3
+)
 
 // showMasquerading says which end of a packet each address is about: a bare
 // CIDR could be those who are masqueraded as well as those who are not.
 func showMasquerading(line func(label, format string, args ...any), s *pb.Status, wide bool) {
 	m := s.GetMasquerade()
+	addresses, sources, exclusions := fewAddresses, fewSources, fewExclusions
+	if wide {
+		addresses, sources, exclusions = -1, -1, -1
+	}
 	switch {
 	case !m.GetEnabled():
 		line("Masquerading:", "off: %s", whyOff(s))
@@ -105,18 +114,34 @@ func showMasquerading(line func(label, format string, args ...any), s *pb.Status
 	case len(m.GetAddresses()) == 0:
 		line("Masquerading:", "on, but there is no address to masquerade with")
 	default:
-		line("Masquerading:", "on, SNAT to %s", strings.Join(m.GetAddresses(), ", "))
-	}
-	few := fewExclusions
-	if wide {
-		few = -1
+		line("Masquerading:", "on, SNAT to %s", atMost(addresses, ", ", m.GetAddresses()))
 	}
 	if len(m.GetExcluded()) == 0 {
 		line("", "not masqueraded: nothing")
 	} else {
-		line("", "not masqueraded: traffic to %s", atMost(few, ", ", m.GetExcluded()))
+		line("", "not masqueraded: traffic to %s", atMost(sources, "; ", bySource(exclusions, m.GetExcluded())))
 	}
 	showMasqueradeRules(line, m)
+}
+
+// bySource joins neighbours of "CIDR (source)" that have the source in common,
+// so that many of one do not hide the others.
+func bySource(few int, excluded []string) []string {
+	var sources []string
+	var cidrs [][]string // of each source
+	for _, e := range excluded {
+		cidr, source, _ := strings.Cut(e, " ")
+		last := len(sources) - 1
+		if last < 0 || sources[last] != source {
+			sources, cidrs = append(sources, source), append(cidrs, nil)
+			last++
+		}
+		cidrs[last] = append(cidrs[last], cidr)
+	}
+	for i := range sources {
+		sources[i] = strings.TrimSpace(atMost(few, ", ", cidrs[i]) + " " + sources[i])
+	}
+	return sources
 }
 
 func whyOff(s *pb.Status) string {

@@ -1500,12 +1500,12 @@ type Flow struct {
 	Reply *FlowTuple `protobuf:"bytes,5,opt,name=reply,proto3" json:"reply,omitempty"`
 	// The source of original is translated to the destination of reply.
 	Snat bool `protobuf:"varint,6,opt,name=snat,proto3" json:"snat,omitempty"`
-	// "new", "established", …
+	// "UNREPLIED" or "REPLIED"; of TCP "SYN_SENT", "ESTABLISHED", …
 	State string `protobuf:"bytes,7,opt,name=state,proto3" json:"state,omitempty"`
 	// Until it is forgotten if no further packet comes.
 	Expires *durationpb.Duration `protobuf:"bytes,8,opt,name=expires,proto3" json:"expires,omitempty"`
 	Age     *durationpb.Duration `protobuf:"bytes,9,opt,name=age,proto3" json:"age,omitempty"`
-	// The masquerade rule that decided.
+	// Name of the masquerade rule that decided.
 	Rule            string `protobuf:"bytes,10,opt,name=rule,proto3" json:"rule,omitempty"`
 	OriginalPackets uint64 `protobuf:"varint,11,opt,name=original_packets,json=originalPackets,proto3" json:"original_packets,omitempty"`
 	OriginalBytes   uint64 `protobuf:"varint,12,opt,name=original_bytes,json=originalBytes,proto3" json:"original_bytes,omitempty"`
@@ -2002,7 +2002,7 @@ type MasqueradeRule struct {
 	Name   string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Prefixes; "pods" is any local pod.
 	Sources []string `protobuf:"bytes,3,rep,name=sources,proto3" json:"sources,omitempty"`
-	// Prefixes.
+	// Prefixes; empty: any.
 	Destinations []string `protobuf:"bytes,4,rep,name=destinations,proto3" json:"destinations,omitempty"`
 	// Device of the uplink; empty: any.
 	Uplink string `protobuf:"bytes,5,opt,name=uplink,proto3" json:"uplink,omitempty"`
@@ -2010,7 +2010,7 @@ type MasqueradeRule struct {
 	Action string `protobuf:"bytes,6,opt,name=action,proto3" json:"action,omitempty"`
 	// Of snat; "uplink" is the address of the uplink that the packet leaves by.
 	Addresses []string `protobuf:"bytes,7,rep,name=addresses,proto3" json:"addresses,omitempty"`
-	// Of snat, as in "49152-65535".
+	// Of snat, as in "49152-65535"; empty: all that the agent has of the address.
 	Ports string `protobuf:"bytes,8,opt,name=ports,proto3" json:"ports,omitempty"`
 	// Where the rule comes from: "default", "tables: …" or "FILE: line N".
 	From string `protobuf:"bytes,9,opt,name=from,proto3" json:"from,omitempty"`
