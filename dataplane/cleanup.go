@@ -8,12 +8,13 @@ import (
 	"github.com/vishvananda/netns"
 
 	"ringway/dataplane/endpoint"
+	"ringway/dataplane/hostports"
 	"ringway/dataplane/rtnl"
 	"ringway/xdpprog"
 )
 
 // Cleanup takes everything off the node that an agent with this configuration
-// made: programs, pins, devices, kernel routes, state. Pods lose their network.
+// made: programs, pins, devices, kernel routes, reserved ports, state. Pods lose their network.
 // It refuses while an agent runs.
 func Cleanup(cfg Config) error {
 	d := &Dataplane{cfg: cfg}
@@ -26,7 +27,7 @@ func Cleanup(cfg Config) error {
 		return err
 	}
 	defer h.Close()
-	errs := []error{xdpprog.Cleanup(cfg.PinDir), endpoint.Cleanup(h)}
+	errs := []error{xdpprog.Cleanup(cfg.PinDir), endpoint.Cleanup(h), hostports.Release(cfg.StateDir)}
 	if err := os.RemoveAll(cfg.StateDir); err != nil {
 		errs = append(errs, fmt.Errorf("stateDir: %w", err))
 	}

@@ -39,6 +39,10 @@ func (w *Worker) decideOne(p *packet.Packet) {
 	if hop == nil || !hop.carries() || hop.Kind == ToHost && !w.fromPod(p) {
 		return // no flow begins where no packet leaves; the kernel has its own
 	}
+	if rule, uplink := w.turnsBack(p); rule != nil {
+		w.masquerade(p, hop, rule, uplink)
+		return
+	}
 	rule := w.masquerades(p, hop)
 	if rule != nil {
 		w.hits.count(w.snap.masq, rule)
@@ -51,7 +55,7 @@ func (w *Worker) decideOne(p *packet.Packet) {
 		p.Drop(packet.NATRuleDrop)
 		return
 	}
-	w.masquerade(p, hop, rule)
+	w.masquerade(p, hop, rule, hop.Port)
 }
 
 // unsolicited ends what came to an SNAT address without being an answer. What is
@@ -79,6 +83,25 @@ func (w *Worker) masquerades(p *packet.Packet, hop *NextHop) *nat.Rule {
 	return w.snap.masq.rules.Match(p.Src, p.Dst, w.fromPod(p), hop.Port)
 }
 
+// turnsBack finds what a packet from a pod to an SNAT address is masqueraded by,
+// where another pod has the port: the rule and the uplink that give the same
+// address, so that the pod shows what the world would see (RFC 4787 REQ-9a). The
+// rules' own exceptions do not count: an answer could not find back otherwise.
+func (w *Worker) turnsBack(p *packet.Packet) (rule *nat.Rule, uplink uint16) {
+	a := w.snap.snatAddress(p.Dst)
+	if a == nil || w.snap.masq == nil || !w.fromPod(p) || p.Flags&packet.Inbound != 0 {
+		return nil, 0
+	}
+	class, port, ok := portOf(p)
+	if !ok {
+		return nil, 0
+	}
+	if _, used := nat.WorkerOf(w.core.ports.State(a.index, class, port)); !used {
+		return nil, 0
+	}
+	return w.snap.masq.ruleOf(a.index)
+}
+
 // translatable tells whether SNAT knows the packet's protocol: what it does not
 // know would leave with the pod's address, or could not be told from what other
 // pods send. Of ICMP only queries begin a flow.
@@ -104,14 +127,14 @@ func (w *Worker) flowOwner(p *packet.Packet, hop *NextHop) uint32 {
 }
 
 // masquerade begins a flow with a translated source.
-func (w *Worker) masquerade(p *packet.Packet, hop *NextHop, rule *nat.Rule) {
+func (w *Worker) masquerade(p *packet.Packet, hop *NextHop, rule *nat.Rule, uplink uint16) {
 	t := p.Tuple()
 	if !translatable(p) {
 		p.Drop(packet.NATProtocol)
 		return
 	}
 	grant, result := w.ports.Take(nat.Request{
-		Tuple: t, Owner: w.flowOwner(p, hop), Sources: w.snap.masq.sources[rule.Number][hop.Port],
+		Tuple: t, Owner: w.flowOwner(p, hop), Sources: w.snap.masq.sources[rule.Number][uplink],
 		StrictEIM: w.snap.masq.strictEIM, Now: w.now,
 	})
 	switch result {
@@ -119,7 +142,7 @@ func (w *Worker) masquerade(p *packet.Packet, hop *NextHop, rule *nat.Rule) {
 		w.refuse(p, icmperr.AdminProhibited, packet.NATPortQuota)
 		return
 	case nat.Exhausted:
-		w.delegate(p, hop, rule)
+		w.delegate(p, hop, rule, uplink)
 		return
 	}
 	id := w.begin(p, conntrack.New{Original: t, Reply: grant.Reply, Owner: w.flowOwner(p, hop), Rule: w.snap.ruleID(rule)})
@@ -155,8 +178,8 @@ func (w *Worker) begin(p *packet.Packet, n conntrack.New) conntrack.ID {
 // where this one has none left: a port in use may serve another destination, but
 // only by the worker that holds it. The flow stays in this worker's table, too,
 // so that all its packets take the same way.
-func (w *Worker) delegate(p *packet.Packet, hop *NextHop, rule *nat.Rule) {
-	holder, ok := w.portHolder(p, hop, rule)
+func (w *Worker) delegate(p *packet.Packet, hop *NextHop, rule *nat.Rule, uplink uint16) {
+	holder, ok := w.portHolder(p, rule, uplink)
 	if !ok {
 		w.refuse(p, icmperr.AdminProhibited, packet.NATPortsExhausted)
 		return
@@ -177,7 +200,7 @@ func (w *Worker) delegate(p *packet.Packet, hop *NextHop, rule *nat.Rule) {
 const flowDelegated = 1
 
 // portHolder chooses who is asked for a port, of those that have not been asked.
-func (w *Worker) portHolder(p *packet.Packet, hop *NextHop, rule *nat.Rule) (uint8, bool) {
+func (w *Worker) portHolder(p *packet.Packet, rule *nat.Rule, uplink uint16) (uint8, bool) {
 	if w.snap.masq.strictEIM || len(w.inboxes) == 0 {
 		return 0, false
 	}
@@ -185,7 +208,7 @@ func (w *Worker) portHolder(p *packet.Packet, hop *NextHop, rule *nat.Rule) (uin
 	if !ok {
 		return 0, false
 	}
-	holder, ok := w.core.ports.Holder(p.Tried|1<<w.id, w.snap.masq.sources[rule.Number][hop.Port], class, p.Hash)
+	holder, ok := w.core.ports.Holder(p.Tried|1<<w.id, w.snap.masq.sources[rule.Number][uplink], class, p.Hash)
 	return uint8(holder), ok
 }
 

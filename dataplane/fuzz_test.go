@@ -23,6 +23,14 @@ func FuzzPipeline(f *testing.F) {
 		pt.IPv4{Src: pod1, Dst: pod2, Proto: packet.ProtoUDP, TTL: 1}, pt.UDP{Src: 1, Dst: 2}, pt.Bytes(40)), uint8(3))
 	f.Add(pt.Frame(pt.Eth{Dst: gatewayMAC, Src: [6]byte{2, 0x52, 0x57, 0, 0, 1}},
 		pt.IPv4{Src: pod1, Dst: pod2, Proto: packet.ProtoUDP}, pt.UDP{Src: 1, Dst: 2}, pt.Bytes(1440)), uint8(5))
+	for _, layers := range [][]pt.Layer{
+		udp(pod1, ext, 20), udp(pod1, vtep1, 20), layersOf(packet.ProtoSCTP, pod1, ext, 4000, 7000, false),
+		{pt.IPv4{Src: pod1, Dst: ext, Proto: packet.ProtoUDP, MoreFollow: true}, pt.UDP{Src: 1, Dst: 2, Length: 2000}, pt.Bytes(800)},
+		{pt.IPv4{Src: pod1, Dst: ext, Proto: packet.ProtoUDP, Offset: 808}, pt.Bytes(800)},
+	} {
+		f.Add(pt.Frame(append([]pt.Layer{pt.Eth{Dst: gatewayMAC, Src: [6]byte{2, 0x52, 0x57, 0, 0, 1}}}, layers...)...), uint8(19))
+	}
+	f.Add(fromUplink(udp(ext, vtep1, 20)...), uint8(18))
 	f.Fuzz(func(t *testing.T, frame []byte, where uint8) {
 		if len(frame) > 1700 {
 			return
@@ -30,6 +38,9 @@ func FuzzPipeline(f *testing.F) {
 		c := testConfig{frames: 512, routing: []Routing{RoutingOverlay, RoutingDirect, RoutingHybrid}[where>>2%3]}
 		if where&2 != 0 {
 			c.workers, c.queues = 2, 2
+		}
+		if where&16 != 0 {
+			c.edit = masqueraded(50000, 50003)
 		}
 		n := newTestNode(t, c)
 		mended := pt.Mend(frame) // checksums made right, so that the fuzzer gets past them

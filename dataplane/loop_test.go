@@ -76,7 +76,16 @@ func flows(n int, frame func(port uint16) []byte) [][]byte {
 type situation struct {
 	name          string
 	routing       Routing
+	masquerade    bool
 	uplink, trunk [][]byte
+}
+
+func (s *situation) config() testConfig {
+	c := testConfig{routing: s.routing}
+	if s.masquerade {
+		c.edit = masqueraded(49152, 65535)
+	}
+	return c
 }
 
 func situations() []situation {
@@ -100,5 +109,6 @@ func situations() []situation {
 		{name: "pod to another node, direct", routing: RoutingDirect, trunk: pod(pod2)},
 		{name: "world to pod", uplink: flows(count, func(p uint16) []byte { return fromUplink(inner(ext, pod1)(p)...) })},
 		{name: "pod to pod", trunk: pod(podB)},
+		{name: "pod to the world, masqueraded", masquerade: true, trunk: pod(ext)},
 	}
 }

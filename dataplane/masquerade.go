@@ -3,6 +3,7 @@ package dataplane
 import (
 	"fmt"
 	"hash/fnv"
+	"net/netip"
 	"reflect"
 	"slices"
 
@@ -16,6 +17,22 @@ type masquerade struct {
 	ids       []uint32         // by rule number: what flows remember of their rule
 	strictEIM bool
 	transit   bool
+}
+
+// ruleOf is the last rule, and the uplink, that masquerade to an address: the most
+// general one.
+func (m *masquerade) ruleOf(index int) (*nat.Rule, uint16) {
+	rules := m.rules.Rules()
+	for number := len(rules) - 1; number >= 0; number-- {
+		for uplink, sources := range m.sources[number] {
+			for _, s := range sources {
+				if s.Index == index {
+					return &rules[number], uint16(uplink)
+				}
+			}
+		}
+	}
+	return nil, 0
 }
 
 // snatAddress is an address that pods' packets may leave with.
@@ -62,6 +79,11 @@ type nonMasquerade struct {
 	cidrs         []nat.CIDR
 	masqLinkLocal bool
 	problem       string // why the last version of the file was refused
+	read          bool   // some version is in force
+}
+
+func (n *nonMasquerade) take(c nat.IPMasq, path string) {
+	*n = nonMasquerade{cidrs: c.CIDRs(path), masqLinkLocal: c.MasqLinkLocal, read: true}
 }
 
 // natState is the builder's side of SNAT.
@@ -71,9 +93,11 @@ type natState struct {
 	masq      *masquerade
 	specs     []nat.RuleSpec
 	uplinks   []uint32 // addresses that masq was made with
+	hostAddrs []netip.Addr
 	addresses []snatAddress
 	ranges    map[uint32][]nat.PortRange // by SNAT address: what the rules take
 	problem   string
+	version   uint64 // counts the changes
 }
 
 // refreshMasquerade works the rules out again, if anything that they follow from
@@ -81,10 +105,12 @@ type natState struct {
 func (b *builder) refreshMasquerade() {
 	specs := b.masqueradeSpecs()
 	uplinks := b.uplinkAddresses()
-	if b.nat.masq != nil && reflect.DeepEqual(specs, b.nat.specs) && slices.Equal(uplinks, b.nat.uplinks) {
+	if b.nat.version > 0 && reflect.DeepEqual(specs, b.nat.specs) && slices.Equal(uplinks, b.nat.uplinks) && slices.Equal(b.hostAddrs, b.nat.hostAddrs) {
 		return
 	}
+	b.nat.hostAddrs = b.hostAddrs
 	b.nat.specs, b.nat.uplinks, b.nat.ranges, b.nat.problem = specs, uplinks, map[uint32][]nat.PortRange{}, ""
+	b.nat.version++
 	if specs == nil {
 		b.nat.masq = nil
 		return
@@ -111,8 +137,8 @@ func (b *builder) masqueradeSpecs() []nat.RuleSpec {
 	m := &b.tables.Masquerade
 	in := nat.Inputs{
 		Rules: m.Rules, Routing: string(b.tables.Routing),
-		NativeRoutingCIDRs: nat.CIDRs("table set: masquerade.nativeRoutingCidrs", m.NativeRoutingCIDRs),
-		NonMasqueradeCIDRs: append(nat.CIDRs("table set: masquerade.nonMasqueradeCidrs", m.NonMasqueradeCIDRs), b.nat.file.cidrs...),
+		NativeRoutingCIDRs: nat.CIDRs("tables: masquerade.nativeRoutingCIDRs", m.NativeRoutingCIDRs),
+		NonMasqueradeCIDRs: append(nat.CIDRs("tables: masquerade.nonMasqueradeCIDRs", m.NonMasqueradeCIDRs), b.nat.file.cidrs...),
 		MasqLinkLocal:      m.MasqLinkLocal || b.nat.file.masqLinkLocal,
 	}
 	for i := range b.tables.Nodes {

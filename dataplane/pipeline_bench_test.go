@@ -12,7 +12,7 @@ import (
 func BenchmarkPipeline(b *testing.B) {
 	for _, s := range situations() {
 		b.Run(s.name, func(b *testing.B) {
-			n := newTestNode(b, testConfig{routing: s.routing})
+			n := newTestNode(b, s.config())
 			w, up, local := loopNode(n, s.uplink, s.trunk)
 			b.ReportAllocs()
 			for b.Loop() {
@@ -30,7 +30,7 @@ func BenchmarkPipeline(b *testing.B) {
 func BenchmarkStages(b *testing.B) {
 	for _, s := range situations() {
 		b.Run(s.name, func(b *testing.B) {
-			n := newTestNode(b, testConfig{routing: s.routing})
+			n := newTestNode(b, s.config())
 			w, up, local := loopNode(n, s.uplink, s.trunk)
 			stages := []struct {
 				name string
@@ -38,7 +38,8 @@ func BenchmarkStages(b *testing.B) {
 				time time.Duration
 			}{
 				{name: "parse", run: w.parse}, {name: "decap", run: w.decap}, {name: "validate", run: w.validate},
-				{name: "steer", run: w.steer}, {name: "route", run: w.route}, {name: "encap", run: w.encap},
+				{name: "steer", run: w.steer}, {name: "reassemble", run: w.reassemble}, {name: "track", run: w.track},
+				{name: "decide", run: w.decide}, {name: "translate", run: w.translate}, {name: "route", run: w.route}, {name: "encap", run: w.encap},
 				{name: "transmit", run: w.transmit},
 			}
 			q := &w.rx[0]

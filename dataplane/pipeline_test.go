@@ -11,7 +11,7 @@ import (
 func TestNoAllocationsPerBatch(t *testing.T) {
 	for _, s := range situations() {
 		t.Run(s.name, func(t *testing.T) {
-			n := newTestNode(t, testConfig{routing: s.routing})
+			n := newTestNode(t, s.config())
 			w, up, local := loopNode(n, s.uplink, s.trunk)
 			if a := testing.AllocsPerRun(200, func() { w.round() }); a != 0 {
 				t.Errorf("%v allocations per round", a)

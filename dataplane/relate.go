@@ -54,9 +54,10 @@ func (w *Worker) relateBack(p *packet.Packet) {
 	w.relateInbound(p, &q)
 }
 
-// relateOutbound: a pod tells somebody about a packet that it got.
+// relateOutbound: a pod tells somebody about a packet that it got. The flow is
+// found by what the pod itself sends.
 func (w *Worker) relateOutbound(p *packet.Packet, q *packet.Quoted) {
-	r := w.flows.Lookup(q.Tuple(), w.now)
+	r := w.flows.Lookup(q.Tuple().Reverse(), w.now)
 	if r == 0 {
 		w.unrelated(p, packet.ICMPErrorUnrelated)
 		return
@@ -67,7 +68,7 @@ func (w *Worker) relateOutbound(p *packet.Packet, q *packet.Quoted) {
 		return
 	}
 	p.Flags |= packet.Translated
-	if !f.Translated() || r.Dir() != conntrack.Reply {
+	if !f.Translated() || r.Dir() != conntrack.Original {
 		return
 	}
 	reply := f.Reply()

@@ -116,6 +116,7 @@ func (d *Dataplane) Status() Status {
 	s.Ports = d.portStatus(views)
 	s.Conntrack, s.Masquerade = d.conntrackStatus(views), d.masqueradeStatus()
 	s.Reasons = append(reasons, d.portReasons(s.Ports)...)
+	s.Reasons = append(s.Reasons, d.portConflicts()...)
 	for _, k := range slices.Sorted(maps.Keys(d.notes)) {
 		s.Reasons = append(s.Reasons, k+": "+d.notes[k])
 	}
