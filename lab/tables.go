@@ -14,7 +14,8 @@ import (
 // Tables is the path of a host's table set.
 func (l *Lab) Tables(host string) string { return filepath.Join(l.hostDir(host), "tables.yaml") }
 
-// tableSet is the cluster of the original scenario.
+// tableSet is the cluster of the original scenario: masquerading is on, and of
+// its defaults none is changed.
 func tableSet(routing string) map[string]any {
 	var list []any
 	for _, n := range nodes {
@@ -30,6 +31,8 @@ func tableSet(routing string) map[string]any {
 		"routing": routing,
 		"vxlan":   map[string]any{"vni": VNI, "port": VXLANPort},
 		"nodes":   list,
+
+		"masquerade": map[string]any{},
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrTour says that something on the tour did not hold.
@@ -329,8 +331,33 @@ func (t *tour) direct() error {
 func (t *tour) outside() error {
 	return errors.Join(
 		t.path("ext", "pod2", false),
-		t.checkedTCP("pod2", "ext", t.Address("ext"), t.Address("pod2")),
+		t.untranslated("ext", "pod2"),
+		t.checkedTCP("ext", "pod2", t.Address("pod2"), t.Address("ext")),
 	)
+}
+
+// untranslated: what answers a host outside has the pod's own address, though
+// what the pod begins itself has not.
+func (t *tour) untranslated(from, to string) error {
+	c, err := t.Lab.Capture(from, "eth0")
+	if err != nil {
+		return err
+	}
+	defer c.Stop()
+	if _, err := t.Ping(from, Probe{To: t.Address(to)}); err != nil {
+		return err
+	}
+	w, err := c.Wait(time.Second, func(w WirePacket) bool {
+		return w.Outer != nil && w.Outer.Protocol == unix.IPPROTO_ICMP && w.Outer.ICMPType == icmpEchoReply
+	})
+	if err != nil {
+		return fmt.Errorf("in %s: %w", from, err)
+	}
+	t.note("saw      %s eth0: %s", from, w)
+	if w.Outer.Source != t.Address(to) {
+		return fmt.Errorf("the answer is from %s", w.Outer.Source)
+	}
+	return nil
 }
 
 func (t *tour) hybrid() error {
