@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 
+	"ringway/conntrack"
 	"ringway/dataplane/endpoint"
 	"ringway/nat"
 	"ringway/packet"
@@ -148,8 +149,9 @@ func (d *Dataplane) serve(r endpoint.Record) error {
 // workerOf spreads endpoints over the workers; the host port is worker 0's.
 func (d *Dataplane) workerOf(slot uint32) int { return int(slot) % len(d.core.workers) }
 
-// DeleteEndpoint detaches a pod. One that is not there is no error.
-func (d *Dataplane) DeleteEndpoint(_ context.Context, name string) error {
+// DeleteEndpoint detaches a pod. Its flows end: who gets its address next is not to
+// get their answers. One that is not there is no error.
+func (d *Dataplane) DeleteEndpoint(ctx context.Context, name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r, ok := d.store.Get(name)
@@ -160,8 +162,9 @@ func (d *Dataplane) DeleteEndpoint(_ context.Context, name string) error {
 		return fmt.Errorf("endpoint %s: %w", name, err)
 	}
 	d.publish()
-	d.log.Info("endpoint detached", "name", name)
-	return d.store.Delete(name)
+	ended, err := d.endFlows(ctx, func(f *conntrack.Flow) bool { return f.Owner() == r.Slot })
+	d.log.Info("endpoint detached", "name", name, "flows", ended)
+	return errors.Join(err, d.store.Delete(name))
 }
 
 // detach takes an endpoint out of the tables before its device goes.
@@ -213,10 +216,18 @@ func (d *Dataplane) restoreEndpoint(r endpoint.Record) error {
 		return d.serve(r)
 	case endpoint.Reap:
 		d.log.Info("endpoint reaped", "name", r.Name, "why", reason)
+		d.endFlowsOf(r.Slot)
 		return errors.Join(d.detach(r), d.store.Delete(r.Name))
 	}
 	d.log.Info("endpoint repaired", "name", r.Name, "why", reason)
 	return d.repair(r)
+}
+
+// endFlowsOf removes an endpoint's flows before the workers run.
+func (d *Dataplane) endFlowsOf(slot uint32) {
+	for _, w := range d.core.workers {
+		w.endFlows(func(_ conntrack.ID, f *conntrack.Flow) bool { return f.Owner() == slot })
+	}
 }
 
 func (d *Dataplane) repair(r endpoint.Record) error {

@@ -63,13 +63,20 @@ func (d *Dataplane) FlushFlows(ctx context.Context, f FlowFilter) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	ended := 0
+	ended, err := d.endFlows(ctx, view.selects)
+	d.log.Info("flows flushed", "filter", fmt.Sprintf("%+v", f), "flows", ended)
+	return ended, err
+}
+
+// endFlows removes the flows that are selected from all workers' tables.
+func (d *Dataplane) endFlows(ctx context.Context, selected func(*conntrack.Flow) bool) (ended int, err error) {
+	ids := make([]conntrack.ID, 0, endChunk)
 	for _, w := range d.core.workers {
 		for from := conntrack.ID(1); from != 0; {
 			err := w.do(ctx, func() {
-				var ids []conntrack.ID
-				from = w.flows.Range(from, flowChunk, func(id conntrack.ID, fl *conntrack.Flow) bool {
-					if view.selects(fl) {
+				ids = ids[:0]
+				from = w.flows.Range(from, endChunk, func(id conntrack.ID, f *conntrack.Flow) bool {
+					if selected(f) {
 						ids = append(ids, id)
 					}
 					return true
@@ -77,16 +84,18 @@ func (d *Dataplane) FlushFlows(ctx context.Context, f FlowFilter) (int, error) {
 				for _, id := range ids {
 					w.flows.Delete(id)
 				}
-				ended += len(ids)
 			})
 			if err != nil {
-				return ended, fmt.Errorf("flush the flows of worker %d: %w", w.id, err)
+				return ended, fmt.Errorf("end flows of worker %d: %w", w.id, err)
 			}
+			ended += len(ids)
 		}
 	}
-	d.log.Info("flows flushed", "filter", fmt.Sprintf("%+v", f), "flows", ended)
 	return ended, nil
 }
+
+// endChunk is how many records a worker looks at in one go to end some of them.
+const endChunk = 1024
 
 // flowView says which flows are shown, and how.
 type flowView struct {

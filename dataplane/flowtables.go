@@ -174,19 +174,38 @@ func flowHome(f *conntrack.Flow, workers int) int {
 // restorePorts has NAT take over the ports of recovered flows. A flow whose SNAT
 // address is not known any more ends.
 func (w *Worker) restorePorts(addresses []snatAddress) {
-	for id, f := range w.flows.All() {
+	lost := 0
+	w.endFlows(func(id conntrack.ID, f *conntrack.Flow) bool {
 		if f.Flags()&flowDelegated != 0 {
 			w.delegated++
 		}
-		if !f.Translated() {
-			continue
+		if !f.Translated() || w.restorePort(id, f, addresses) {
+			return false
 		}
-		a := indexOf(addresses, f.Reply().Dst)
-		closed := f.State() == conntrack.StateTimeWait
-		if a < 0 || !w.ports.Restore(nat.FlowID(id), a, f.Original(), f.Reply(), f.Owner(), closed) {
-			w.core.log.Warn("a flow has lost its SNAT port", "worker", w.id, "flow", f.Reply())
-			w.flows.Delete(id)
+		lost++
+		return true
+	})
+	if lost > 0 {
+		w.core.log.Warn("flows have lost their SNAT port", "worker", w.id, "flows", lost)
+	}
+}
+
+func (w *Worker) restorePort(id conntrack.ID, f *conntrack.Flow, addresses []snatAddress) bool {
+	index := indexOf(addresses, f.Reply().Dst)
+	closed := f.State() == conntrack.StateTimeWait
+	return index >= 0 && w.ports.Restore(nat.FlowID(id), index, f.Original(), f.Reply(), f.Owner(), closed)
+}
+
+// endFlows removes the flows that are selected.
+func (w *Worker) endFlows(selected func(conntrack.ID, *conntrack.Flow) bool) {
+	var ids []conntrack.ID
+	for id, f := range w.flows.All() {
+		if selected(id, f) {
+			ids = append(ids, id)
 		}
+	}
+	for _, id := range ids {
+		w.flows.Delete(id)
 	}
 }
 

@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -15,14 +16,14 @@ const destinationsShown = 20
 
 // natView is what a worker tells of its flows and ports, copied on its thread.
 type natView struct {
-	flows        conntrack.Counters
-	length       int
-	ports        [nat.Classes]nat.Counters
-	destinations []nat.Destination
+	flows     conntrack.Counters
+	length    int
+	ports     [nat.Classes]nat.Counters
+	delegated uint64 // flows whose port another worker holds
 }
 
 func (w *Worker) natView() natView {
-	v := natView{flows: w.flows.Counters(), length: w.flows.Len(), destinations: w.ports.TopDestinations(destinationsShown)}
+	v := natView{flows: w.flows.Counters(), length: w.flows.Len(), delegated: w.delegated}
 	for c := range nat.Class(nat.Classes) {
 		v.ports[c] = w.ports.Counters(c)
 	}
@@ -50,17 +51,29 @@ func (d *Dataplane) NAT() NATStatus {
 			s.QuotaRefused += c.QuotaRefused
 			s.Overlapped += uint64(c.Overlapped())
 		}
-		s.Delegated += v.delegated
-		for _, t := range v.nat.destinations {
-			s.Destinations = append(s.Destinations, NATDestination{
-				Address: addressAt(addresses, t.Index), Protocol: t.Class.String(),
-				Destination: netip.AddrPortFrom(addrOf(t.Addr), t.Port), Flows: t.Flows,
-			})
-		}
+		s.Delegated += v.nat.delegated
+		s.Destinations = append(s.Destinations, d.destinationsOf(w, addresses)...)
 	}
 	slices.SortFunc(s.Destinations, func(a, b NATDestination) int { return cmp.Compare(b.Flows, a.Flows) })
 	s.Destinations = s.Destinations[:min(len(s.Destinations), destinationsShown)]
 	return s
+}
+
+// destinationsOf are the destinations to which most ports of a worker are taken.
+func (d *Dataplane) destinationsOf(w *Worker, addresses []snatAddress) (out []NATDestination) {
+	ctx, cancel := context.WithTimeout(context.Background(), workerPatience)
+	defer cancel()
+	var top []nat.Destination
+	if err := w.do(ctx, func() { top = w.ports.TopDestinations(destinationsShown) }); err != nil {
+		return nil // status says so
+	}
+	for _, t := range top {
+		out = append(out, NATDestination{
+			Address: addressAt(addresses, t.Index), Protocol: t.Class.String(),
+			Destination: netip.AddrPortFrom(addrOf(t.Addr), t.Port), Flows: t.Flows,
+		})
+	}
+	return out
 }
 
 // addressAt is the SNAT address in a place of the table of port owners.

@@ -24,9 +24,8 @@ type workerView struct {
 	frames FrameStatus
 	queues map[*boundQueue]queueView
 
-	nat       natView
-	hits      ruleHits
-	delegated uint64 // flows whose port another worker holds
+	nat  natView
+	hits ruleHits
 }
 
 type queueView struct {
@@ -41,7 +40,7 @@ func (d *Dataplane) ask(w *Worker) (v workerView, err error) {
 	queues := d.queuesOf(w)
 	err = w.do(ctx, func() {
 		v.count, v.frames = w.count, w.frameStatus()
-		v.nat, v.hits, v.delegated = w.natView(), w.hits.clone(), w.delegated
+		v.nat, v.hits = w.natView(), w.hits.clone()
 		v.queues = make(map[*boundQueue]queueView, len(queues))
 		for _, q := range queues {
 			v.queues[q] = queueView{q.queue.Stats(), q.queue.State()}
