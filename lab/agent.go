@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"sigs.k8s.io/yaml"
 )
 
 const (
@@ -75,11 +74,7 @@ func (l *Lab) writeAgent(host string) error {
 	if l.agentConfig != nil {
 		l.agentConfig(host, config)
 	}
-	data, err := yaml.Marshal(config)
-	if err != nil {
-		return fmt.Errorf("write the configuration of %s: %w", host, err)
-	}
-	return writeFile(l.Config(host), data)
+	return l.writeConfig(host, config)
 }
 
 func (l *Lab) defaultAgentConfig(host string) map[string]any {

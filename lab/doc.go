@@ -12,13 +12,15 @@
 //	          |             |                                              |
 //	          |        eth0 | 192.168.0.1                                  |
 //	          +--------- router ---------------------------- 192.168.1.1 --+
-//	     192.168.2.1        | 198.51.100.1
+//	     192.168.2.1        | 198.51.100.1        lo 10.10.1.1, 10.10.2.1
 //	                        |
 //	                   ext 198.51.100.10
 //
 // node1, node2 and node4 run the agent; node3 is the interoperability peer: a
 // kernel vxlan device, kernel routes, offloads left at their defaults. The
-// router has routes for every node CIDR, so that direct routing works.
+// router has routes for every node CIDR, so that direct routing works, and two
+// networks of its own. Masquerading is on: what pods send to those, or to ext, has
+// the address of their node's uplink.
 //
 // Every namespace is named prefix+host under /run/netns, every file is under
 // Dir(prefix), pins are on a bpffs of the lab's own. Nothing of the machine is

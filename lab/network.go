@@ -23,6 +23,11 @@ func (l *Lab) buildNetwork() error {
 			return err
 		}
 	}
+	for _, e := range loopbacks {
+		if err := b.configure(e); err != nil {
+			return err
+		}
+	}
 	if err := b.bridge("lan", bridgeName, l.state.UnderlayMTU); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 type HostStatus struct {
 	Name      string   `json:"name"`
 	Netns     string   `json:"netns"`
-	Addresses []string `json:"addresses"` // IPv4 prefixes with their device, loopback left out
+	Addresses []string `json:"addresses"` // IPv4 prefixes with their device, 127.0.0.0/8 left out
 	Pid       int      `json:"pid,omitempty"`
 	Socket    string   `json:"socket,omitempty"`
 	Config    string   `json:"config,omitempty"`
@@ -51,14 +51,14 @@ func (l *Lab) addresses(host string) ([]string, error) {
 			return fmt.Errorf("list the links of %s: %w", host, err)
 		}
 		for _, link := range links {
-			if link.Attrs().Name == "lo" {
-				continue
-			}
 			addrs, err := netlink.AddrList(link, netlink.FAMILY_V4)
 			if err != nil {
 				return fmt.Errorf("list the addresses of %s: %w", host, err)
 			}
 			for _, a := range addrs {
+				if a.IP.IsLoopback() {
+					continue
+				}
 				list = append(list, a.IPNet.String()+" "+link.Attrs().Name)
 			}
 		}

@@ -47,6 +47,13 @@ var cables = []cable{
 	{end{"node1", "eth1", "192.168.2.100/24"}, end{"router", "eth3", "192.168.2.1/24"}},
 }
 
+// loopbacks are networks that end at a host, as those of the original document's
+// router do: destinations beyond the cluster's own.
+var loopbacks = []end{
+	{"router", "lo", "10.10.1.1/24"},
+	{"router", "lo", "10.10.2.1/24"},
+}
+
 // Pod is a pod namespace of the lab.
 type Pod struct {
 	Name    string     `json:"name"`

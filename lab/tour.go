@@ -46,6 +46,12 @@ var tourSteps = []step{
 	{"two pods on one node", (*tour).sameNode},
 	{"host to pod and pod to host", (*tour).host},
 	{"the agent of node1 is killed and started again", (*tour).restart},
+	{"masquerade: pod1 to ext, with the address of its node", (*tour).masqueraded},
+	{"masquerade: not to two nonMasquerade CIDRs at once, before and after a change of the list", (*tour).nonMasquerade},
+	{"masquerade: out of eth0 and out of eth1", (*tour).secondUplink},
+	{"masquerade: what ringway shows of it", (*tour).shown},
+	{"masquerade: the ip-masq-agent file, in Cilium's dialect", (*tour).ipMasqAgent},
+	{"masquerade: node1's agent is killed in the middle of a TCP transfer", (*tour).restartTransfer},
 }
 
 // Tour shows on real traffic what works: for each step what it tried, what the
@@ -80,9 +86,9 @@ func (l *Lab) Tour(ctx context.Context, w io.Writer) error {
 }
 
 // tap is the far end of a node's cable: there its frames can be seen.
-func tap(host string) (string, string) {
+func tap(host, device string) (string, string) {
 	for _, c := range cables {
-		if c.a.host == host && c.a.device == "eth0" {
+		if c.a.host == host && c.a.device == device {
 			return c.b.host, c.b.device
 		}
 	}
@@ -108,7 +114,7 @@ func (t *tour) path(from, to string, overlay bool) error {
 	fromNode, toNode := t.nodeOf(from), t.nodeOf(to)
 	var captures []*Capture
 	for _, at := range []string{fromNode, toNode} {
-		c, err := t.Lab.Capture(tap(at))
+		c, err := t.Lab.Capture(tap(at, "eth0"))
 		if err != nil {
 			return err
 		}
@@ -384,7 +390,7 @@ func (t *tour) sameNode() error {
 }
 
 func (t *tour) neighbours(from, to string, address netip.Addr) error {
-	c, err := t.Lab.Capture(tap("node1"))
+	c, err := t.Lab.Capture(tap("node1", "eth0"))
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,12 @@ type IPv4 struct {
 	DestinationPort     uint16
 }
 
+// From is the source with its port, which is 0 where there is none.
+func (p *IPv4) From() netip.AddrPort { return netip.AddrPortFrom(p.Source, p.SourcePort) }
+
+// To is the destination with its port, which is 0 where there is none.
+func (p *IPv4) To() netip.AddrPort { return netip.AddrPortFrom(p.Destination, p.DestinationPort) }
+
 // WirePacket is a captured frame. Inner and VNI are of what is in VXLAN.
 type WirePacket struct {
 	Frame []byte
