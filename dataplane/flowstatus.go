@@ -63,9 +63,7 @@ func (d *Dataplane) FlushFlows(ctx context.Context, f FlowFilter) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	ended, err := d.endFlows(ctx, view.selects)
-	d.log.Info("flows flushed", "filter", fmt.Sprintf("%+v", f), "flows", ended)
-	return ended, err
+	return d.endFlows(ctx, view.selects)
 }
 
 // endFlows removes the flows that are selected from all workers' tables.

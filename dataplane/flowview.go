@@ -13,7 +13,7 @@ type FlowStatus struct {
 	Original FlowTuple
 	Reply    FlowTuple // as the answers arrive; where there is no NAT, the reverse of Original
 	SNAT     bool      // Original's source is translated to Reply's destination
-	State    string    // "new", "established", …: conntrack's words
+	State    string    // "ESTABLISHED", "UNREPLIED", …: conntrack.State
 	Expires  time.Duration
 	Age      time.Duration
 	Rule     string // the masquerade rule that decided

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"ringway/conntrack"
 	"ringway/nat"
+	"ringway/packet"
 )
 
 // destinationsShown is how many destinations get nat lists.
@@ -46,8 +48,9 @@ func (d *Dataplane) NAT() NATStatus {
 		if err != nil {
 			continue // status says so
 		}
+		// An allocator that has no port is not the end: another worker is asked.
+		s.Refused += v.count.Drops[packet.NATPortsExhausted]
 		for _, c := range v.nat.ports {
-			s.Refused += c.Refused
 			s.QuotaRefused += c.QuotaRefused
 			s.Overlapped += uint64(c.Overlapped())
 		}
@@ -188,13 +191,29 @@ func (d *Dataplane) masqueradeStatus() MasqueradeStatus {
 		}
 	}
 	for _, r := range m.rules.Rules() {
-		if r.Spec.Action == nat.ActionNone {
-			for _, p := range r.Spec.Destinations {
-				s.Excluded = append(s.Excluded, fmt.Sprintf("%s (%s)", p, r.Spec.From))
-			}
+		if r.Spec.Action == nat.ActionNone && !r.Absent {
+			s.Excluded = append(s.Excluded, excluded(&r.Spec)...)
 		}
 	}
 	return s
+}
+
+// excluded says what a rule leaves as it is, destination by destination.
+func excluded(s *nat.RuleSpec) (out []string) {
+	destinations := textOf(s.Destinations)
+	if len(destinations) == 0 {
+		destinations = []string{"anywhere"}
+	}
+	for _, d := range destinations {
+		if len(s.Sources) > 0 {
+			d += " from " + strings.Join(textOf(s.Sources), ", ")
+		}
+		if s.Uplink != "" {
+			d += " by " + s.Uplink
+		}
+		out = append(out, fmt.Sprintf("%s (%s)", d, s.From))
+	}
+	return out
 }
 
 // deviceOf says which uplink has an address.
