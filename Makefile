@@ -12,7 +12,8 @@ FUZZTIME ?= 10s
 # run one after the other.
 GOTEST   := $(GO) test -p 1 -count 1
 # What runs without devices, and therefore under the race detector, too.
-RACE     := ./packet/... ./encap/... ./control/... ./dataplane ./dataplane/port ./dataplane/fib ./dataplane/icmperr
+RACE     := ./packet/... ./encap/... ./conntrack/... ./nat/... ./control/... ./dataplane ./dataplane/port ./dataplane/fib \
+            ./dataplane/icmperr ./dataplane/reassembly
 
 .PHONY: help build generate lint fmt test test-unit test-race fuzz demo soak bench bench-smoke setup root clean
 
@@ -24,6 +25,7 @@ build: ## build bin/ringway, one static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/ringway
 
 generate: ## make the generated code again; leaves a clean diff
+	@for c in clang-14 llvm-strip-14; do command -v $$c >/dev/null || { echo "$$c is missing: apt-get install clang-14 llvm-14 libbpf-dev" >&2; exit 1; }; done
 	$(GO) generate ./...
 
 lint: ## golangci-lint, the import rules among its checks
