@@ -26,17 +26,20 @@ func (t *Table) LookupBatch(l *Lookups, now int64) {
 	l.changes = t.changes
 	for i := range l.Tuples[:n] {
 		key := newTuple(l.Tuples[i])
-		hash := t.index.Hash(key.key(l.Tuples[i].Proto))
-		l.hashes[i] = hash
+		l.hashes[i] = t.index.Hash(key.key(l.Tuples[i].Proto))
+	}
+	for i, hash := range l.hashes[:n] {
 		l.homes[i] = t.index.Warm(hash)
 	}
-	for i := range l.Tuples[:n] {
-		ref := uint32(l.homes[i])
-		if uint32(l.homes[i]>>32) != l.hashes[i] {
+	for i, home := range l.homes[:n] {
+		ref := uint32(home)
+		if uint32(home>>32) != l.hashes[i] {
 			ref, _ = t.index.First(l.hashes[i])
 		}
 		l.Refs[i] = Ref(ref)
-		l.touched[i] = uint32(t.flows[ref>>1].head)
+	}
+	for i, ref := range l.Refs[:n] {
+		l.touched[i] = uint32(t.flows[ref.ID()].head)
 	}
 	at := instantAt(now)
 	for i := range l.Tuples[:n] {

@@ -1,6 +1,7 @@
 package conntrack
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -157,8 +158,7 @@ func empty(file *os.File, capacity int) error {
 // start writes the header of empty memory. On an error the memory is unmapped.
 func (m *memory) start(o *Options) error {
 	if err := m.reserve(0); err != nil {
-		m.unmap()
-		return err
+		return errors.Join(err, m.unmap())
 	}
 	m.header.format(o)
 	return nil

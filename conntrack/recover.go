@@ -13,8 +13,15 @@ func (t *Table) recover(now int64) error {
 		return err
 	}
 	top := h.top
-	for id := uint32(1); id <= top; id++ {
-		t.adoptRecord(id, now)
+	if populateFrom := t.Capacity() / 64; int(top) > populateFrom {
+		t.index.Populate()
+	}
+	for first := uint32(1); first <= top; first += recoverBatch {
+		batch := t.flows[first:min(first+recoverBatch, top+1)]
+		t.warmIndex(batch)
+		for i := range batch {
+			t.adoptRecord(first+uint32(i), now)
+		}
 	}
 	for top > 0 && !t.flows[top].live() {
 		top--
@@ -27,6 +34,22 @@ func (t *Table) recover(now int64) error {
 		}
 	}
 	return nil
+}
+
+// recoverBatch is how many records the cache misses of the index are shared by.
+const recoverBatch = 32
+
+// warmIndex loads the places of the records' tuples in the index. The sum is of
+// no use, but without it the compiler would leave the loads out.
+//
+//go:noinline
+func (t *Table) warmIndex(batch []Flow) (sum uint64) {
+	for i := range batch {
+		for _, key := range batch[i].tuples {
+			sum += t.index.Warm(t.index.Hash(key.key(batch[i].head.proto())))
+		}
+	}
+	return sum
 }
 
 // adoptRecord decides on one record of the file.

@@ -79,8 +79,11 @@ func (t *Table) listOf(h head) *list {
 	return nil
 }
 
-// reap removes the oldest flow of the list that was silent for long enough. One
-// that was not goes to the end, so that the next try sees others.
+// reap removes the oldest flow of the list that was silent for long enough.
+//
+// The list of unassured flows is in the order of their creation, because to move
+// one with each packet would cost a cold line. So one that is old and busy goes
+// to the end when it comes to the front, and the next try sees others.
 func (t *Table) reap(l *list, now int64) bool {
 	at := instantAt(now)
 	for range reapTries {
@@ -88,9 +91,14 @@ func (t *Table) reap(l *list, now int64) bool {
 		if id == 0 {
 			return false
 		}
-		if t.silent(&t.flows[id], at) {
+		f := &t.flows[id]
+		patience := t.patience(f)
+		if t.silence(f, at) >= patience {
 			t.remove(id, &t.counters.Reaped)
 			return true
+		}
+		if l == &t.closed || now-f.created < int64(patience)*millisecond {
+			return false
 		}
 		l.remove(id)
 		l.push(id)
@@ -98,15 +106,19 @@ func (t *Table) reap(l *list, now int64) bool {
 	return false
 }
 
-// silent says that nothing has moved the flow's deadline for the time that a
-// flow has under pressure.
-func (t *Table) silent(f *Flow, at instant) bool {
-	patience := t.expiry.pressureClosed
-	if !f.head.has(statusAssured) {
-		patience = t.expiry.pressure[f.class&(numClasses-1)][f.head.state()&15]
+// patience is how many milliseconds a flow has to be silent before it may be
+// given up.
+func (t *Table) patience(f *Flow) int32 {
+	if f.Assured() {
+		return int32(t.expiry.pressureClosed)
 	}
+	return int32(t.expiry.pressure[f.class&(numClasses-1)][f.head.state()&15])
+}
+
+// silence is how many milliseconds ago something put the flow's deadline off.
+func (t *Table) silence(f *Flow, at instant) int32 {
 	last := f.deadline - instant(t.expiry.of(f))
-	return last.until(at) >= int32(patience)
+	return last.until(at)
 }
 
 // relieve reaps unassured flows ahead of need, while the table is pressed.

@@ -100,8 +100,7 @@ func Open(o Options) (*Table, error) {
 	}
 	index, err := hashindex.New(2 * o.Capacity)
 	if err != nil {
-		m.close()
-		return nil, fmt.Errorf("open conntrack table: %w", err)
+		return nil, errors.Join(fmt.Errorf("open conntrack table: %w", err), m.close())
 	}
 	t := &Table{
 		flows:          m.flows,

@@ -163,6 +163,14 @@ func (t *Table) enter(id uint32, f *Flow, state State, now int64) {
 	t.setDeadline(id, instantIn(now, t.expiry.of(f)))
 }
 
+// linger keeps a closed flow. The list of these is in the order of their
+// deadlines.
+func (t *Table) linger(id uint32, f *Flow, now int64) {
+	t.closed.remove(id)
+	t.closed.push(id)
+	t.enter(id, f, StateTimeWait, now)
+}
+
 // outside says that the segment comes from where a translated flow leads: the
 // side that cannot be trusted to keep a mapping.
 func (f *Flow) outside(d Dir) bool { return d == Reply && f.head.has(statusSourceTranslated) }
@@ -322,7 +330,7 @@ func (t *Table) onACK(id uint32, f *Flow, s *segment, now int64) Event {
 		event = t.pickUp(id, f, s, now)
 	case StateTimeWait:
 		if !f.outside(s.dir) {
-			t.enter(id, f, StateTimeWait, now)
+			t.linger(id, f, now)
 		}
 		return 0
 	case StateReset:
@@ -348,12 +356,12 @@ func (t *Table) onACK(id uint32, f *Flow, s *segment, now int64) Event {
 func (t *Table) onFIN(id uint32, f *Flow, s *segment, now int64) Event {
 	first := !f.has(finished.both())
 	f.tcp |= finished.of(s.dir)
+	if first {
+		f.await(s.dir^1, s.end+1)
+	}
 	if !f.Assured() {
 		t.enter(id, f, f.head.state(), now)
 		return 0
-	}
-	if first {
-		f.await(s.dir^1, s.end+1)
 	}
 	state := f.openState()
 	if state == StateFinWait && f.head.state() == StateCloseWait {
