@@ -77,9 +77,8 @@ func (a *Allocator) letGo(p *pool, port uint16) {
 		p.slot.release(port, a.worker)
 		return
 	}
-	if p.slot.hold(port, a.worker, a.now) {
-		p.list(port)
-	}
+	p.slot.hold(port, a.worker, a.now)
+	p.list(port)
 }
 
 // words are the words of a port set that a range touches, in order from one of

@@ -386,6 +386,8 @@ func (tw *twin) request() Request {
 		q.Sources = q.Sources[1:]
 	case 2: // a rule with fewer ports than others
 		q.Sources[0].High -= (q.Sources[0].High - q.Sources[0].Low) / 2
+	case 3:
+		q.Sources[0].Low += (q.Sources[0].High - q.Sources[0].Low) / 2
 	}
 	return q
 }
@@ -766,6 +768,36 @@ func (tw *twin) checkWorker(w *twinWorker) {
 	}
 	for _, p := range w.alloc.pools {
 		tw.checkPool(w, p)
+	}
+	tw.checkPortSets(w)
+}
+
+// checkPortSets compares the sets of ports of destinations with many flows.
+func (tw *twin) checkPortSets(w *twinWorker) {
+	want := map[uint32]*portSet{}
+	for _, f := range w.flows {
+		if f.foreign {
+			continue
+		}
+		d := w.alloc.findDestination(f.reply, uint16(f.key.index*Classes+int(f.key.class)))
+		if want[d] == nil {
+			want[d] = new(portSet)
+		}
+		want[d].add(f.key.port)
+	}
+	sets := 0
+	for d, ports := range want {
+		r := w.alloc.destinations.at(d)
+		if r.ports == 0 {
+			continue
+		}
+		sets++
+		if *w.alloc.portSets.at(r.ports) != *ports {
+			tw.Fatalf("worker %d: the ports of %+v are not those of its flows", w.id, r)
+		}
+	}
+	if all := len(w.alloc.portSets.sets) - len(w.alloc.portSets.free); sets != all {
+		tw.Fatalf("worker %d: %d sets of ports, %d destinations have one", w.id, all, sets)
 	}
 }
 

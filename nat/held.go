@@ -1,7 +1,7 @@
 package nat
 
-// heldPorts lists held ports of one worker, the one that was held first at the
-// head; 0 is none.
+// heldPorts lists ports that one worker has held, the one that was held first at
+// the head; 0 is none. What it has lost meanwhile is found out when it is looked at.
 type heldPorts struct{ head, tail uint16 }
 
 // heldPort takes the port that this worker's closed flows have had for longest,

@@ -273,19 +273,14 @@ func (s *slot) release(port uint16, worker int) {
 	s.used[worker].Add(-1)
 }
 
-// hold keeps a port that this worker uses for its closed flows, if it may be
-// kept; false if it went to the host.
-func (s *slot) hold(port uint16, worker int, ms uint32) bool {
-	if !s.isOurs(port) {
-		s.release(port, worker)
-		return false
-	}
+// hold keeps a port that this worker uses for its closed flows, unless it is the
+// host's by now.
+func (s *slot) hold(port uint16, worker int, ms uint32) {
 	s.times()[port].Store(ms)
 	s.heldIn[port/blockPorts].Add(1)
 	s.swap(port, Used(worker), Held(worker))
 	s.used[worker].Add(-1)
 	s.settle(port)
-	return true
 }
 
 // drop gives a port back that this worker holds, if it still does.
