@@ -1,0 +1,3 @@
+package natconf
+
+func writeDocument(map[string]map[string]result) error { return nil }
