@@ -13,13 +13,14 @@ import (
 // Options of a run. Every combination of row, size, flows and layout is one line
 // of the table.
 type Options struct {
-	Rows    []chain.Row
-	Sizes   []int // bytes, see chain.Traffic
-	Flows   []int
-	Layouts []string
-	DUTs    []string // of DUTNames
-	Pairs   int      // rounds of back-to-back measurements
-	Window  time.Duration
+	Rows     []chain.Row
+	Sizes    []int // bytes, see chain.Traffic; none: what tells most of each row
+	Flows    []int // none: what tells most of each row
+	Checksum bool  // see chain.Traffic
+	Layouts  []string
+	DUTs     []string // of DUTNames
+	Pairs    int      // rounds of back-to-back measurements
+	Window   time.Duration
 	// Budget bounds the whole run: rounds that would not fit are left out, one per
 	// line always takes place. 0: no bound.
 	Budget time.Duration
@@ -32,7 +33,8 @@ type Options struct {
 // Quick is a smoke run that ends within 50 s.
 func Quick() Options {
 	return Options{
-		Rows: chain.Rows(), Sizes: []int{64}, Flows: []int{1000}, Layouts: []string{chain.OneCore},
+		Rows:  []chain.Row{chain.Forward, chain.Encap, chain.Decap, chain.Masquerade},
+		Sizes: []int{64}, Flows: []int{1000}, Layouts: []string{chain.OneCore},
 		DUTs:  []string{peer.KernelName, peer.RingwayName, peer.LimitName},
 		Pairs: 8, Window: 400 * time.Millisecond, Budget: 42 * time.Second,
 	}
@@ -48,8 +50,7 @@ func Full() Options {
 // Standard is the table that one looks at while working.
 func Standard() Options {
 	return Options{
-		Rows: chain.Rows(), Sizes: []int{64, 1400}, Flows: []int{1, 1000},
-		Layouts: []string{chain.OneCore, chain.Split}, DUTs: peer.Names(),
+		Rows: chain.Rows(), Layouts: []string{chain.OneCore, chain.Split}, DUTs: peer.Names(),
 		Pairs: 5, Window: time.Second,
 	}
 }
@@ -57,8 +58,8 @@ func Standard() Options {
 // Check says what is wrong with o.
 func (o Options) Check() error {
 	switch {
-	case len(o.Rows) == 0 || len(o.Sizes) == 0 || len(o.Flows) == 0 || len(o.Layouts) == 0 || len(o.DUTs) == 0:
-		return errors.New("rows, sizes, flows, layouts and DUTs: at least one each")
+	case len(o.Rows) == 0 || len(o.Layouts) == 0 || len(o.DUTs) == 0:
+		return errors.New("rows, layouts and DUTs: at least one each")
 	case o.Pairs < 1:
 		return fmt.Errorf("%d pairs: at least 1", o.Pairs)
 	case o.Window < 10*time.Millisecond:
@@ -96,14 +97,39 @@ func (o Options) lines() []line {
 	var ls []line
 	for _, layout := range o.Layouts {
 		for _, row := range o.Rows {
-			for _, size := range o.Sizes {
-				for _, flows := range o.Flows {
-					ls = append(ls, line{chain.Traffic{Row: row, Size: size, Flows: flows}, layout})
+			for _, size := range orElse(o.Sizes, sizes(row)) {
+				for _, flows := range orElse(o.Flows, flows(row)) {
+					ls = append(ls, line{chain.Traffic{Row: row, Size: size, Flows: flows, Checksum: o.Checksum}, layout})
 				}
 			}
 		}
 	}
 	return ls
+}
+
+func orElse(given, own []int) []int {
+	if len(given) > 0 {
+		return given
+	}
+	return own
+}
+
+// sizes of a row: what masquerading costs depends on flows and not on bytes.
+func sizes(row chain.Row) []int {
+	if row.Masquerades() {
+		return []int{64}
+	}
+	return []int{64, 1400}
+}
+
+func flows(row chain.Row) []int {
+	switch row {
+	case chain.Masquerade:
+		return []int{1, 1000, 100_000}
+	case chain.DecapMasq:
+		return []int{100_000}
+	}
+	return []int{1, 1000}
 }
 
 func (o Options) report(format string, args ...any) {

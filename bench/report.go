@@ -26,6 +26,8 @@ type Protocol struct {
 	Pairs         int      `json:"pairs"`
 	WindowSeconds float64  `json:"window_seconds"`
 	Layouts       []string `json:"layouts"`
+	// UDPChecksum says that packets had a UDP checksum.
+	UDPChecksum bool `json:"udp_checksum,omitempty"`
 }
 
 // Row is one line of the table. Rates and ratios of candidates that were not
@@ -69,7 +71,7 @@ var comparisons = [][2]string{
 }
 
 func protocolOf(o Options) Protocol {
-	return Protocol{Pairs: o.Pairs, WindowSeconds: o.Window.Seconds()}
+	return Protocol{Pairs: o.Pairs, WindowSeconds: o.Window.Seconds(), UDPChecksum: o.Checksum}
 }
 
 func (p *Protocol) describe(l chain.Layout) {
@@ -147,6 +149,9 @@ func (r *Report) WriteTable(w io.Writer) error {
 		m.CPU, m.CPUs, m.Kernel, m.Date.Format("2006-01-02 15:04 MST"), m.StealPercent, m.LoadBefore)
 	fmt.Fprintf(&b, "up to %d pairs of %g s back to back; rates are medians, ratios medians of pairs [quartiles]\n",
 		r.Protocol.Pairs, r.Protocol.WindowSeconds)
+	if r.Protocol.UDPChecksum {
+		fmt.Fprintln(&b, "packets have UDP checksums")
+	}
 	for _, l := range r.Protocol.Layouts {
 		fmt.Fprintln(&b, l)
 	}

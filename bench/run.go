@@ -56,7 +56,7 @@ func (r *Report) add(ctx context.Context, o Options, l line, end time.Time) erro
 		return err
 	}
 	r.Protocol.describe(layout)
-	duts, notes, err := candidates(o, layout)
+	duts, notes, err := candidates(o, l.traffic, layout)
 	if err != nil {
 		return err
 	}
@@ -73,9 +73,9 @@ func (r *Report) add(ctx context.Context, o Options, l line, end time.Time) erro
 	return nil
 }
 
-// candidates makes the DUTs of one line. Those that this layout would be unfair
-// to, or that the machine does not have, are left out and noted.
-func candidates(o Options, l chain.Layout) (duts []chain.DUT, notes []string, err error) {
+// candidates makes the DUTs of one line. Those that it would be unfair to, or that
+// the machine does not have, are left out and noted.
+func candidates(o Options, t chain.Traffic, l chain.Layout) (duts []chain.DUT, notes []string, err error) {
 	for _, name := range peer.Names() { // neighbours in this order are compared
 		if !slices.Contains(o.DUTs, name) {
 			continue
@@ -88,8 +88,8 @@ func candidates(o Options, l chain.Layout) (duts []chain.DUT, notes []string, er
 		if err != nil {
 			return nil, nil, err
 		}
-		if why := peer.Unfit(name, l); why != "" {
-			notes = append(notes, fmt.Sprintf("%s is not measured in layout %s: %s", name, l.Name, why))
+		if why := peer.Unfit(name, t, l); why != "" {
+			notes = append(notes, fmt.Sprintf("%s is not measured %s", name, why))
 			continue
 		}
 		duts = append(duts, dut)

@@ -33,8 +33,8 @@ func TestRunMeasuresAndCleansUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	nothingLeft(t)
-	if len(report.Rows) != 3 {
-		t.Fatalf("%d rows, want 3", len(report.Rows))
+	if len(report.Rows) != len(chain.Rows()) {
+		t.Fatalf("%d rows, want %d", len(report.Rows), len(chain.Rows()))
 	}
 	for i, row := range report.Rows {
 		ratio := row.Ratios["limit/kernel"]
@@ -174,6 +174,36 @@ func TestOptionsThatMakeNoSense(t *testing.T) {
 	for _, o := range []Options{Quick(), Standard(), Full()} {
 		if err := o.Check(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+func TestEachRowHasLinesOfItsOwn(t *testing.T) {
+	count := func(o Options, row chain.Row) (lines []string) {
+		for _, l := range o.lines() {
+			if l.traffic.Row == row && l.layout == chain.OneCore {
+				lines = append(lines, fmt.Sprintf("%d/%d", l.traffic.Size, l.traffic.Flows))
+			}
+		}
+		return lines
+	}
+	given := Standard()
+	given.Sizes, given.Flows = []int{128}, []int{7}
+	for _, c := range []struct {
+		options Options
+		row     chain.Row
+		want    string
+	}{
+		{Full(), chain.Forward, "[64/1 64/1000 1400/1 1400/1000]"},
+		{Full(), chain.Masquerade, "[64/1 64/1000 64/100000]"},
+		{Full(), chain.DecapMasq, "[64/100000]"},
+		{Quick(), chain.Masquerade, "[64/1000]"},
+		{Quick(), chain.DecapMasq, "[]"},
+		{given, chain.Encap, "[128/7]"},
+		{given, chain.Masquerade, "[128/7]"},
+	} {
+		if got := fmt.Sprint(count(c.options, c.row)); got != c.want {
+			t.Errorf("%s: %s, want %s", c.row, got, c.want)
 		}
 	}
 }

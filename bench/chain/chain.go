@@ -51,6 +51,8 @@ type Chain struct {
 	Layout Layout
 
 	expect   Expect
+	mappings mappings
+	warm     bool // every flow was seen at the sink
 	env      Env
 	genNS    *Namespace
 	sinkNS   *Namespace
@@ -76,7 +78,7 @@ func New(ctx context.Context, dut DUT, t Traffic, l Layout) (*Chain, error) {
 		return nil, err
 	}
 	tag := deviceTag()
-	c := &Chain{DUT: dut, Layout: l, expect: dut.Output(t)}
+	c := &Chain{DUT: dut, Layout: l, expect: dut.Output(t), mappings: newMappings()}
 	c.env = Env{A: tag + "a", B: tag + "b", Traffic: t, Layout: l}
 	if err := c.build(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s, %s: %w", t.Row, dut.Name(), err), c.Close())
@@ -281,7 +283,13 @@ func (e Env) SetForwarding(on bool) error {
 	if on {
 		value = "1"
 	}
-	return e.NS.Do(func() error { return setNetSysctl("ipv4/ip_forward", value) })
+	return e.SetSysctl("ipv4/ip_forward", value)
+}
+
+// SetSysctl writes a file under /proc/sys/net of the DUT. One that the kernel was
+// built without is fine.
+func (e Env) SetSysctl(name, value string) error {
+	return e.NS.Do(func() error { return setNetSysctl(name, value) })
 }
 
 func (c *Chain) makeSink() error {
@@ -291,7 +299,7 @@ func (c *Chain) makeSink() error {
 			return fmt.Errorf("find the sink's device: %w", err)
 		}
 		c.sinkIdx = dev.Attrs().Index
-		if c.sink, err = sink.Attach(dev, c.expect.Frame, c.expect.Mask); err != nil {
+		if c.sink, err = sink.Attach(dev, sink.Options{Frame: c.expect.Frame, Mask: c.expect.Mask, FlowAt: c.expect.flowAt()}); err != nil {
 			return err
 		}
 		c.cleanup(c.sink.Close)
@@ -307,7 +315,8 @@ func (c *Chain) makeGenerator() error {
 		}
 		t := c.env.Traffic
 		c.gen, err = gen.New(gen.Options{
-			Frame: t.Offered(), VXLAN: t.Row == Decap, Flows: t.Flows, Ifindex: dev.Attrs().Index,
+			Frame: t.Offered(), VXLAN: t.Row.FromTunnel(), Flows: t.Flows, Destinations: t.Row.destinations(),
+			Ifindex: dev.Attrs().Index,
 		})
 		if err != nil {
 			return err

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+
+	"ringway/bench/gen"
 )
 
 // Expect says how the frames look that a DUT should send: flow 0's, and which
@@ -11,26 +13,27 @@ import (
 type Expect struct {
 	Frame, Mask []byte
 	inner       int // where the plain frame starts
-	flows       int
+	traffic     Traffic
+	masqueraded bool // the source port is the DUT's to choose
 }
 
 // Routed is what a router sends for t: next hop's MACs, TTL one less, in VXLAN or
-// out of it as the row says.
+// out of it and with its own source or another, as the row says.
 func (t Traffic) Routed() Expect {
-	if t.Row != Encap {
-		return t.expect(t.plain(MACB, MACSink, frameTTL-1), 0)
+	if t.Row.IntoTunnel() {
+		inner := t.plain(VTEPMAC(t.Row.Local()), VTEPMAC(t.Row.Peer()), t.Row.source(), frameTTL-1)
+		return t.expect(tunnelled(inner, MACB, MACSink, t.Row.Local(), t.Row.Peer()), tunnelLen, false)
 	}
-	inner := t.plain(VTEPMAC(t.Row.Local()), VTEPMAC(t.Row.Peer()), frameTTL-1)
-	return t.expect(tunnelled(inner, MACB, MACSink, t.Row.Local(), t.Row.Peer()), tunnelLen)
+	return t.expect(t.plain(MACB, MACSink, t.Row.source(), frameTTL-1), 0, t.Row.Masquerades())
 }
 
 // Passed is what comes out of something that only moves frames.
 func (t Traffic) Passed() Expect {
 	inner := 0
-	if t.Row == Decap {
+	if t.Row.FromTunnel() {
 		inner = tunnelLen
 	}
-	return t.expect(t.Offered(), inner)
+	return t.expect(t.Offered(), inner, false)
 }
 
 // Swapped is Passed with source and destination MAC exchanged.
@@ -43,15 +46,25 @@ func (t Traffic) Swapped() Expect {
 	return e
 }
 
-func (t Traffic) expect(frame []byte, inner int) Expect {
-	e := Expect{Frame: frame, Mask: make([]byte, len(frame)), inner: inner, flows: t.Flows}
+func (t Traffic) expect(frame []byte, inner int, masqueraded bool) Expect {
+	e := Expect{Frame: frame, Mask: make([]byte, len(frame)), inner: inner, traffic: t, masqueraded: masqueraded}
 	for i := range e.Mask {
 		e.Mask[i] = 0xff
 	}
 	ip, udp := inner+ethLen, inner+ethLen+ipLen
-	e.clear(ip+10, 2) // checksum
-	e.clear(ip+14, 2) // low half of the source address: the flow
-	e.clear(udp, 2)   // source port: the flow
+	// What differs between flows, and the checksums that follow from it.
+	e.clear(ip+10, 2)
+	if masqueraded {
+		e.clear(ip+4, 2) // identification: another source, another counter (RFC 6864 4.2)
+	} else {
+		e.clear(ip+14, 2) // low half of the source address
+	}
+	e.Mask[ip+19] = ^byte(t.Row.destinations() - 1)
+	e.clear(udp, 2) // source port
+	if t.Checksum {
+		e.clear(udp+6, 2)
+	}
+	e.clear(inner+gen.FlowNumber, 4)
 	if inner != 0 {
 		// Identification, don't-fragment, TTL and the entropy in the source port
 		// are the sender's to choose.
@@ -90,14 +103,52 @@ func (e Expect) Verify(frame []byte) error {
 			return fmt.Errorf("outer header: %w", err)
 		}
 	}
-	plain := frame[e.inner:]
-	if err := verifyIPv4(plain[ethLen:]); err != nil {
+	if err := verifyIPv4(frame[e.inner+ethLen:]); err != nil {
 		return err
 	}
-	flow := int(binary.BigEndian.Uint16(plain[ethLen+14:]))
-	port := int(binary.BigEndian.Uint16(plain[ethLen+ipLen:]))
-	if flow >= e.flows || port != basePort+flow {
-		return fmt.Errorf("flow %d of %d with source port %d instead of %d", flow, e.flows, port, basePort+flow)
+	if e.traffic.Checksum && udpSum(frame[e.inner+ethLen:]) != 0xffff {
+		return errors.New("wrong UDP checksum")
+	}
+	return e.verifyFlow(e.headers(frame))
+}
+
+// flowAt is where a frame has the number of its flow.
+func (e Expect) flowAt() int { return e.inner + gen.FlowNumber }
+
+// flowHeaders is what differs between flows.
+type flowHeaders struct {
+	flow     int
+	src, dst uint32
+	srcPort  int
+}
+
+// headers of a frame of the right length.
+func (e Expect) headers(frame []byte) flowHeaders {
+	plain := frame[e.inner:]
+	return flowHeaders{
+		flow:    int(binary.BigEndian.Uint32(plain[gen.FlowNumber:])),
+		src:     binary.BigEndian.Uint32(plain[ethLen+12:]),
+		dst:     binary.BigEndian.Uint32(plain[ethLen+16:]),
+		srcPort: int(binary.BigEndian.Uint16(plain[ethLen+ipLen:])),
+	}
+}
+
+// verifyFlow holds what differs between flows against the number of the flow.
+func (e Expect) verifyFlow(h flowHeaders) error {
+	if h.flow >= e.traffic.Flows {
+		return fmt.Errorf("flow number %d of %d flows", h.flow, e.traffic.Flows)
+	}
+	if host, want := int(h.dst&0xff), hostPart+h.flow%e.traffic.Row.destinations(); host != want {
+		return fmt.Errorf("flow %d has a destination address ending in %d instead of %d", h.flow, host, want)
+	}
+	if e.masqueraded {
+		return nil // mappings has the rest
+	}
+	if low, want := int(h.src&0xffff), h.flow&0xffff; low != want {
+		return fmt.Errorf("flow %d has a source address ending in %#04x instead of %#04x", h.flow, low, want)
+	}
+	if want := basePort + h.flow%gen.Ports; h.srcPort != want {
+		return fmt.Errorf("flow %d has source port %d instead of %d", h.flow, h.srcPort, want)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"encoding/binary"
 	"slices"
 	"strings"
 	"testing"
@@ -12,16 +13,18 @@ import (
 func TestOfferedFramesAsGopacketReadsThem(t *testing.T) {
 	for _, row := range Rows() {
 		for _, size := range []int{MinSize, 65, MaxSize} {
-			traffic := Traffic{Row: row, Size: size, Flows: 10}
-			checkFrame(t, traffic.Offered(), row == Decap, size)
-			checkFrame(t, traffic.Routed().Frame, row == Encap, size)
+			for _, checksum := range []bool{false, true} {
+				traffic := Traffic{Row: row, Size: size, Flows: 10, Checksum: checksum}
+				checkFrame(t, traffic.Offered(), row.FromTunnel(), traffic)
+				checkFrame(t, traffic.Routed().Frame, row.IntoTunnel(), traffic)
+			}
 		}
 	}
 }
 
 // checkFrame has gopacket take a frame apart, which checks lengths, and compute
 // the checksums anew.
-func checkFrame(t *testing.T, frame []byte, tunnel bool, size int) {
+func checkFrame(t *testing.T, frame []byte, tunnel bool, traffic Traffic) {
 	t.Helper()
 	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default)
 	ip, isIP := p.NetworkLayer().(*layers.IPv4)
@@ -34,11 +37,15 @@ func checkFrame(t *testing.T, frame []byte, tunnel bool, size int) {
 	if sum := ^onesSum(header); sum != ip.Checksum || int(ip.Length) != len(frame)-ethLen {
 		t.Errorf("IPv4 checksum %#x, length %d; want %#x, %d", ip.Checksum, ip.Length, sum, len(frame)-ethLen)
 	}
-	if udp.Checksum != 0 || int(udp.Length) != len(frame)-ethLen-ipLen {
-		t.Errorf("UDP checksum %#x, length %d; want 0, %d", udp.Checksum, udp.Length, len(frame)-ethLen-ipLen)
+	want := uint16(0)
+	if traffic.Checksum && !tunnel {
+		want = udpChecksum(t, udp, ip)
+	}
+	if udp.Checksum != want || int(udp.Length) != len(frame)-ethLen-ipLen {
+		t.Errorf("UDP checksum %#x, length %d; want %#x, %d", udp.Checksum, udp.Length, want, len(frame)-ethLen-ipLen)
 	}
 	if !tunnel {
-		if len(frame) != size || udp.DstPort != destPort {
+		if len(frame) != traffic.Size || udp.DstPort != destPort {
 			t.Errorf("%d bytes to port %d", len(frame), udp.DstPort)
 		}
 		return
@@ -49,7 +56,21 @@ func checkFrame(t *testing.T, frame []byte, tunnel bool, size int) {
 	if !ok || udp.DstPort != VXLANPort || !vxlan.ValidIDFlag || vxlan.VNI != VNI {
 		t.Fatalf("port %d, %v", udp.DstPort, inside)
 	}
-	checkFrame(t, vxlan.Payload, false, size)
+	checkFrame(t, vxlan.Payload, false, traffic)
+}
+
+// udpChecksum has gopacket compute it.
+func udpChecksum(t *testing.T, udp *layers.UDP, ip *layers.IPv4) uint16 {
+	t.Helper()
+	header, b := *udp, gopacket.NewSerializeBuffer()
+	if err := header.SetNetworkLayerForChecksum(ip); err != nil {
+		t.Fatal(err)
+	}
+	err := gopacket.SerializeLayers(b, gopacket.SerializeOptions{ComputeChecksums: true}, &header, gopacket.Payload(udp.Payload))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return header.Checksum
 }
 
 func TestVerifyNamesWhatIsWrong(t *testing.T) {
@@ -62,7 +83,7 @@ func TestVerifyNamesWhatIsWrong(t *testing.T) {
 		{26, "outer source address"}, {33, "outer destination address"}, {37, "outer destination port"},
 		{41, "outer UDP checksum"}, {42, "VXLAN header"}, {48, "VXLAN header"},
 		{50, "inner destination MAC"}, {61, "inner source MAC"}, {72, "inner TTL"}, {83, "inner destination address"},
-		{50 + 42, "inner byte 42"}, {50 + 63, "inner byte 63"},
+		{50 + 42, "flow number 16777216 of 10 flows"}, {50 + 45, "source address"}, {50 + 63, "inner byte 63"},
 		{24, "outer header: wrong IPv4 header checksum"}, {74, "wrong IPv4 header checksum"},
 		{85, "source port"},
 	} {
@@ -92,9 +113,48 @@ func TestVerifyLeavesTheSenderItsChoices(t *testing.T) {
 	}
 }
 
+func TestVerifyOfMasqueradedFrames(t *testing.T) {
+	e := Traffic{Row: DecapMasq, Size: 64, Flows: 10, Checksum: true}.Routed()
+	for _, c := range []struct {
+		name   string
+		change func(f []byte)
+		want   string // "": right
+	}{
+		{"as it came", func([]byte) {}, ""},
+		{"another port", func(f []byte) { putUDP(f[34:], 12345, destPort) }, ""},
+		{"another identification", func(f []byte) { f[18] = 7 }, ""},
+		{"not translated", func(f []byte) { putIPv4(f[14:], FlowSources.Addr(), e.traffic.Row.destination(), 63) }, "source address"},
+		{"another destination", func(f []byte) { f[33]++ }, "destination address ending in 17 instead of 16"},
+		{"no such destination", func(f []byte) { f[33] += natDestinations }, "destination address"},
+		{"another flow", func(f []byte) { f[45] = 1 }, "destination address ending in 16 instead of 17"},
+		{"no such flow", func(f []byte) { f[45] = 10 }, "flow number 10 of 10 flows"},
+	} {
+		f := slices.Clone(e.Frame)
+		c.change(f)
+		resum(f)
+		if err := e.Verify(f); c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v; want %q", c.name, err, c.want)
+		}
+	}
+	f := slices.Clone(e.Frame)
+	putUDP(f[34:], 12345, destPort)
+	if err := e.Verify(f); err == nil || !strings.Contains(err.Error(), "UDP checksum") {
+		t.Errorf("checksum of another port: %v", err)
+	}
+}
+
+// resum computes the checksums of a plain frame anew.
+func resum(f []byte) {
+	clear(f[24:26])
+	binary.BigEndian.PutUint16(f[24:], ^onesSum(f[14:34]))
+	clear(f[40:42])
+	binary.BigEndian.PutUint16(f[40:], ^udpSum(f[14:]))
+}
+
 func TestTrafficThatCannotBeMade(t *testing.T) {
 	for _, traffic := range []Traffic{
-		{Forward, MinSize - 1, 1}, {Forward, MaxSize + 1, 1}, {Forward, 64, 0}, {Forward, 64, 1 << 20}, {"nat", 64, 1},
+		{Row: Forward, Size: MinSize - 1, Flows: 1}, {Row: Forward, Size: MaxSize + 1, Flows: 1},
+		{Row: Forward, Size: 64}, {Row: Forward, Size: 64, Flows: 1 << 20}, {Row: "nat", Size: 64, Flows: 1},
 	} {
 		if traffic.Check() == nil {
 			t.Errorf("%+v is not refused", traffic)

@@ -63,6 +63,9 @@ func (c *Chain) measure(ctx context.Context, window time.Duration) (rate Rate, e
 		return Rate{}, err
 	}
 	defer func() { err = errors.Join(err, run.Stop()) }()
+	if err := c.warmUp(ctx); err != nil {
+		return Rate{}, err
+	}
 	if err := sleep(ctx, settle); err != nil {
 		return Rate{}, err
 	}
@@ -160,13 +163,20 @@ func (c *Chain) check(ctx context.Context) error {
 		if err := c.burst(); err != nil {
 			return err
 		}
-		n, err := tap.verify(c.expect, samples-seen)
+		n, err := tap.verify(c.verify, samples-seen)
 		if err != nil {
 			return err
 		}
 		seen += n
 	}
 	return nil
+}
+
+func (c *Chain) verify(frame []byte) error {
+	if err := c.expect.Verify(frame); err != nil {
+		return err
+	}
+	return c.mappings.see(c.expect.headers(frame))
 }
 
 func (c *Chain) burst() error {

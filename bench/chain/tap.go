@@ -48,8 +48,8 @@ func openTap(ns *Namespace, ifindex int) (*tap, error) {
 
 func (t *tap) close() { _ = unix.Close(t.fd) }
 
-// verify looks at up to n frames; it ends early when no more come.
-func (t *tap) verify(e Expect, n int) (seen int, err error) {
+// verify shows up to n frames to check; it ends early when no more come.
+func (t *tap) verify(check func(frame []byte) error, n int) (seen int, err error) {
 	for seen < n {
 		size, from, err := unix.Recvfrom(t.fd, t.buf, unix.MSG_TRUNC)
 		switch {
@@ -64,7 +64,7 @@ func (t *tap) verify(e Expect, n int) (seen int, err error) {
 		if !counted(frame, from) {
 			continue
 		}
-		if err := e.Verify(frame); err != nil {
+		if err := check(frame); err != nil {
 			return seen, fmt.Errorf("a frame at the sink is wrong: %w", err)
 		}
 		seen++

@@ -4,24 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"ringway/bench/gen"
 )
-
-// Row is one kind of work.
-type Row string
-
-const (
-	// Forward routes plain packets from uplink A to uplink B.
-	Forward Row = "forward"
-	// Encap sends plain packets for a remote node CIDR out of B in VXLAN.
-	Encap Row = "encap"
-	// Decap strips VXLAN packets for our VTEP and routes what is inside out of B.
-	Decap Row = "decap"
-)
-
-// Rows lists all rows in the order of the table.
-func Rows() []Row { return []Row{Forward, Encap, Decap} }
 
 // MAC is an Ethernet address.
 type MAC [6]byte
@@ -59,7 +45,7 @@ const (
 )
 
 const (
-	hostPart  = 9 // of the destination address
+	hostPart  = 16 // of the first destination address
 	basePort  = 10000
 	destPort  = 9 // discard
 	frameTTL  = 64
@@ -80,52 +66,21 @@ func VTEPMAC(node netip.Addr) MAC {
 	return MAC{0x02, 0x52, a[0], a[1], a[2], a[3]}
 }
 
-// Local is our node's address in a row: where its tunnel starts or ends.
-func (r Row) Local() netip.Addr {
-	if r == Decap {
-		return AddrA
-	}
-	return AddrB
-}
-
-// Peer is the address of the node at the tunnel's other end.
-func (r Row) Peer() netip.Addr {
-	if r == Decap {
-		return AddrGenerator
-	}
-	return AddrSink
-}
-
-// PeerCIDR is the node CIDR of that node.
-func (r Row) PeerCIDR() netip.Prefix {
-	if r == Decap {
-		return FlowSources
-	}
-	return RemoteCIDR
-}
-
-func (r Row) destination() netip.Addr {
-	net := RoutedCIDR
-	if r == Encap {
-		net = RemoteCIDR
-	}
-	a := net.Addr().As4()
-	a[3] = hostPart
-	return netip.AddrFrom4(a)
-}
-
 // Traffic is what a chain is loaded with.
 type Traffic struct {
 	Row   Row
 	Size  int // bytes of the plain frame, in the tunnel where there is one, without FCS
 	Flows int
+	// Checksum says that packets have a UDP checksum (in the tunnel, where there
+	// is one).
+	Checksum bool
 }
 
 // Check says what is wrong with t.
 func (t Traffic) Check() error {
 	switch {
-	case t.Row != Forward && t.Row != Encap && t.Row != Decap:
-		return fmt.Errorf("row %q: must be %s, %s or %s", t.Row, Forward, Encap, Decap)
+	case !slices.Contains(Rows(), t.Row):
+		return fmt.Errorf("row %q: must be one of %v", t.Row, Rows())
 	case t.Size < MinSize || t.Size > MaxSize:
 		return fmt.Errorf("size of %d bytes: must be %d to %d", t.Size, MinSize, MaxSize)
 	case t.Flows < 1 || t.Flows > gen.MaxFlows:
@@ -136,22 +91,27 @@ func (t Traffic) Check() error {
 
 // Offered is the frame of flow 0 as the generator makes it.
 func (t Traffic) Offered() []byte {
-	if t.Row != Decap {
-		return t.plain(MACGenerator, MACA, frameTTL)
+	src := FlowSources.Addr()
+	if !t.Row.FromTunnel() {
+		return t.plain(MACGenerator, MACA, src, frameTTL)
 	}
-	inner := t.plain(VTEPMAC(t.Row.Peer()), VTEPMAC(t.Row.Local()), frameTTL)
+	inner := t.plain(VTEPMAC(t.Row.Peer()), VTEPMAC(t.Row.Local()), src, frameTTL)
 	return tunnelled(inner, MACGenerator, MACA, t.Row.Peer(), t.Row.Local())
 }
 
-// plain is a UDP packet of flow 0 with checksum 0, which RFC 768 allows: with a
-// real one GRO would verify it in some chains and not in others.
-func (t Traffic) plain(src, dst MAC, ttl byte) []byte {
+// plain is a UDP packet of flow 0. By default it has checksum 0, which RFC 768
+// allows: with a real one GRO would verify it in some chains and not in others.
+func (t Traffic) plain(srcMAC, dstMAC MAC, src netip.Addr, ttl byte) []byte {
 	f := make([]byte, t.Size)
-	putEthernet(f, src, dst)
-	putIPv4(f[ethLen:], FlowSources.Addr(), t.Row.destination(), ttl)
+	putEthernet(f, srcMAC, dstMAC)
+	putIPv4(f[ethLen:], src, t.Row.destination(), ttl)
 	putUDP(f[ethLen+ipLen:], basePort, destPort)
-	for i := ethLen + ipLen + udpLen; i < len(f); i++ {
+	for i := gen.FlowNumber + 4; i < len(f); i++ {
 		f[i] = byte(i)
+	}
+	if t.Checksum {
+		udp := f[ethLen+ipLen:]
+		binary.BigEndian.PutUint16(udp[6:], ^udpSum(f[ethLen:]))
 	}
 	return f
 }
@@ -191,12 +151,24 @@ func putUDP(udp []byte, src, dst uint16) {
 	binary.BigEndian.PutUint16(udp[4:], uint16(len(udp)))
 }
 
+// udpSum is the sum over a UDP packet and its pseudo-header (RFC 768), whatever
+// its checksum field holds included: 0xffff if that is right.
+func udpSum(ip []byte) uint16 {
+	udp := ip[ipLen:]
+	pseudo := append(slices.Clone(ip[12:20]), 0, ip[9], udp[4], udp[5])
+	return onesSum(append(pseudo, udp...))
+}
+
 // onesSum is the sum of RFC 1071. It is not packet's, because that is under test
 // here too.
 func onesSum(b []byte) uint16 {
 	var sum uint32
-	for i := 0; i+1 < len(b); i += 2 {
-		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	for i, v := range b {
+		if i%2 == 0 {
+			sum += uint32(v) << 8
+		} else {
+			sum += uint32(v)
+		}
 	}
 	for sum>>16 != 0 {
 		sum = sum&0xffff + sum>>16

@@ -10,20 +10,29 @@
 
 #define TEMPLATE_WORDS 12
 
-// Offsets of a plain frame: Ethernet 14, IPv4 20, UDP.
+// Offsets of a plain frame: Ethernet 14, IPv4 20, UDP 8, payload.
 #define IP_CHECK 24
 #define IP_SADDR_LOW 28
+#define IP_DADDR_LOW 32
 #define UDP_SOURCE 34
+#define UDP_CHECK 40
+#define FLOW_NUMBER 42
 // An inner frame starts after outer Ethernet, IPv4, UDP and VXLAN headers.
 #define INNER 50
 
+// Flow numbers beyond this use source ports again, with another source address.
+#define PORTS 50000
+
 // The first bytes of the frame, with flow number 0 filled in.
 volatile const __u64 template_words[TEMPLATE_WORDS];
-// The IPv4 checksum field of flow 0, host byte order.
+// The fields of flow 0 that others differ in, host byte order. A UDP checksum of
+// 0 says that there is none.
 volatile const __u32 base_check;
-// UDP source port of flow 0, host byte order.
+volatile const __u32 base_dest; // low half of the destination address
 volatile const __u32 base_port;
+volatile const __u32 base_udp_check;
 volatile const __u32 flows;
+volatile const __u32 destinations; // a power of two
 volatile const __u32 out_ifindex;
 
 // Only one CPU runs the program at a time, so plain adds are exact.
@@ -35,17 +44,42 @@ static __always_inline void put16(void *data, __u32 off, __u16 value)
 	*(__u16 *)(data + off) = bpf_htons(value);
 }
 
-// flow_fields writes what differs between flows: the low half of the source
-// address, the UDP source port and the IPv4 checksum (RFC 1624 eqn. 3; flow 0
-// has 0 in that half, so the update is one addition).
-static __always_inline void flow_fields(void *data, __u32 off, __u32 flow)
+static __always_inline __u32 port_of(__u32 flow)
 {
-	__u32 sum = (~base_check & 0xffff) + flow;
+	return flow < PORTS ? flow : flow - PORTS;
+}
+
+// added is a checksum after words under it grew by so much together: RFC 1624
+// eqn. 3, where ~m + m' is what m' has more than m.
+static __always_inline __u16 added(__u32 check, __u32 more)
+{
+	__u32 sum = (~check & 0xffff) + more;
 
 	sum = (sum & 0xffff) + (sum >> 16);
-	put16(data, off + IP_CHECK, ~sum);
-	put16(data, off + IP_SADDR_LOW, flow);
-	put16(data, off + UDP_SOURCE, base_port + flow);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return ~sum;
+}
+
+// flow_fields writes what differs between flows: the low half of the source
+// address, the destination address, the UDP source port, the number of the flow
+// in the first bytes of the payload, and checksums. In flow 0 the number and the
+// low half of the source address are 0.
+static __always_inline void flow_fields(void *data, __u32 off, __u32 flow)
+{
+	__u32 low = flow & 0xffff, high = flow >> 16;
+	__u32 port = port_of(flow), dest = flow & (destinations - 1);
+	__u16 check;
+
+	put16(data, off + IP_CHECK, added(base_check, low + dest));
+	put16(data, off + IP_SADDR_LOW, low);
+	put16(data, off + IP_DADDR_LOW, base_dest + dest);
+	put16(data, off + UDP_SOURCE, base_port + port);
+	put16(data, off + FLOW_NUMBER, high);
+	put16(data, off + FLOW_NUMBER + 2, low);
+	if (base_udp_check) {
+		check = added(base_udp_check, low + dest + port + high + low);
+		put16(data, off + UDP_CHECK, check ? check : 0xffff); // RFC 768
+	}
 }
 
 static __always_inline __u32 take_flow(void)
@@ -97,7 +131,7 @@ int gen_vxlan(struct xdp_md *ctx)
 	if (start(ctx, TEMPLATE_WORDS) || data + 96 > (void *)(long)ctx->data_end)
 		return XDP_ABORTED;
 	flow = take_flow();
-	put16(data, UDP_SOURCE, base_port + flow); // the entropy of RFC 7348 section 4.1
+	put16(data, UDP_SOURCE, base_port + port_of(flow)); // the entropy of RFC 7348 section 4.1
 	flow_fields(data, INNER, flow);
 	return out();
 }

@@ -20,11 +20,16 @@ import (
 	"ringway/bench/thread"
 )
 
-// MaxFlows is how many flows a generator can make: flow n has source port
-// base+n, and the ports below MaxBasePort are left for the base.
+// Flow n has, where flow 0 has 0, n modulo 65536 in the low half of its source
+// address and n, in 32 bits, in the first bytes of its payload. Its source port is
+// n modulo Ports above that of flow 0, its destination address n modulo
+// Options.Destinations. Addresses and ports together never come twice.
 const (
-	MaxFlows    = 50000
-	MaxBasePort = 65535 - MaxFlows
+	MaxFlows    = 100000
+	Ports       = 50000
+	MaxBasePort = 65535 - Ports
+	// FlowNumber is where the number of a flow lies in a plain frame.
+	FlowNumber = 42
 )
 
 const (
@@ -33,7 +38,9 @@ const (
 	innerOffset = 50
 	ipCheck     = 24
 	ipSourceLow = 28
+	ipDestLow   = 32
 	udpSource   = 34
+	udpCheck    = 40
 )
 
 const xdpRedirect = 4 // enum xdp_action
@@ -44,13 +51,16 @@ const batch = 64
 
 // Options of a generator.
 type Options struct {
-	// Frame is the whole frame of flow 0: Ethernet, IPv4 without options, UDP
-	// with checksum 0; in VXLAN the same again inside. The low half of the
-	// (innermost) source address must be 0.
-	Frame   []byte
-	VXLAN   bool
-	Flows   int // 1 to MaxFlows, used in turn
-	Ifindex int // of the device to send on, in the namespace of the running thread
+	// Frame is the whole frame of flow 0: Ethernet, IPv4 without options, UDP; in
+	// VXLAN the same again inside. If the (innermost) UDP checksum is 0, that of
+	// no flow is there. The low half of the source address and the flow number
+	// must be 0, and so must the bits of the destination that Destinations fills.
+	Frame []byte
+	VXLAN bool
+	Flows int // 1 to MaxFlows, used in turn
+	// Destinations is how many addresses the flows go to: a power of two up to 256.
+	Destinations int
+	Ifindex      int // of the device to send on, in the namespace of the running thread
 }
 
 // Generator is a loaded program. Its methods may be called from any goroutine;
@@ -98,15 +108,27 @@ func (o Options) inner() int {
 	return 0
 }
 
+// field is 16 bits of the innermost headers.
+func (o Options) field(at int) int {
+	return int(binary.BigEndian.Uint16(o.Frame[o.inner()+at:]))
+}
+
 func (o Options) check() error {
+	n := o.Destinations
 	switch {
 	case len(o.Frame) < o.header():
 		return fmt.Errorf("frame of %d bytes: at least %d", len(o.Frame), o.header())
 	case o.Flows < 1 || o.Flows > MaxFlows:
 		return fmt.Errorf("%d flows: 1 to %d", o.Flows, MaxFlows)
-	case binary.BigEndian.Uint16(o.Frame[o.inner()+ipSourceLow:]) != 0:
+	case n < 1 || n > 256 || n&(n-1) != 0:
+		return fmt.Errorf("%d destinations: a power of two up to 256", n)
+	case o.field(ipSourceLow) != 0:
 		return errors.New("the frame's source address must end in .0.0")
-	case int(binary.BigEndian.Uint16(o.Frame[o.inner()+udpSource:])) > MaxBasePort:
+	case o.field(ipDestLow)&(n-1) != 0:
+		return fmt.Errorf("the frame's destination address must be the first of %d", n)
+	case o.field(FlowNumber) != 0 || o.field(FlowNumber+2) != 0:
+		return errors.New("the frame must be of flow 0")
+	case o.field(udpSource) > MaxBasePort:
 		return fmt.Errorf("the frame's source port is above %d", MaxBasePort)
 	}
 	return nil
@@ -117,12 +139,14 @@ func (o Options) set(spec *ebpf.CollectionSpec) error {
 	for i := 0; i < o.header()/8; i++ {
 		words[i] = binary.NativeEndian.Uint64(o.Frame[8*i:])
 	}
-	at := o.inner()
 	for name, value := range map[string]any{
 		"template_words": words,
-		"base_check":     uint32(binary.BigEndian.Uint16(o.Frame[at+ipCheck:])),
-		"base_port":      uint32(binary.BigEndian.Uint16(o.Frame[at+udpSource:])),
+		"base_check":     uint32(o.field(ipCheck)),
+		"base_dest":      uint32(o.field(ipDestLow)),
+		"base_port":      uint32(o.field(udpSource)),
+		"base_udp_check": uint32(o.field(udpCheck)),
 		"flows":          uint32(o.Flows),
+		"destinations":   uint32(o.Destinations),
 		"out_ifindex":    uint32(o.Ifindex),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {

@@ -19,7 +19,10 @@ const (
 	genProgGenPlain     = "gen_plain"
 	genProgGenVxlan     = "gen_vxlan"
 	genVarBaseCheck     = "base_check"
+	genVarBaseDest      = "base_dest"
 	genVarBasePort      = "base_port"
+	genVarBaseUdpCheck  = "base_udp_check"
+	genVarDestinations  = "destinations"
 	genVarFlows         = "flows"
 	genVarGenerated     = "generated"
 	genVarNextFlow      = "next_flow"
@@ -84,7 +87,10 @@ type genMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type genVariableSpecs struct {
 	BaseCheck     *ebpf.VariableSpec `ebpf:"base_check"`
+	BaseDest      *ebpf.VariableSpec `ebpf:"base_dest"`
 	BasePort      *ebpf.VariableSpec `ebpf:"base_port"`
+	BaseUdpCheck  *ebpf.VariableSpec `ebpf:"base_udp_check"`
+	Destinations  *ebpf.VariableSpec `ebpf:"destinations"`
 	Flows         *ebpf.VariableSpec `ebpf:"flows"`
 	Generated     *ebpf.VariableSpec `ebpf:"generated"`
 	NextFlow      *ebpf.VariableSpec `ebpf:"next_flow"`
@@ -123,7 +129,10 @@ func (m *genMaps) Close() error {
 // It can be passed to loadGenObjects or ebpf.CollectionSpec.LoadAndAssign.
 type genVariables struct {
 	BaseCheck     *ebpf.Variable `ebpf:"base_check"`
+	BaseDest      *ebpf.Variable `ebpf:"base_dest"`
 	BasePort      *ebpf.Variable `ebpf:"base_port"`
+	BaseUdpCheck  *ebpf.Variable `ebpf:"base_udp_check"`
+	Destinations  *ebpf.Variable `ebpf:"destinations"`
 	Flows         *ebpf.Variable `ebpf:"flows"`
 	Generated     *ebpf.Variable `ebpf:"generated"`
 	NextFlow      *ebpf.Variable `ebpf:"next_flow"`

@@ -17,8 +17,12 @@ import (
 func load(t testing.TB, traffic chain.Traffic) *gen.Generator {
 	t.Helper()
 	netnstest.Root(t)
+	destinations := 1
+	if traffic.Row.Masquerades() {
+		destinations = 16
+	}
 	g, err := gen.New(gen.Options{
-		Frame: traffic.Offered(), VXLAN: traffic.Row == chain.Decap, Flows: traffic.Flows, Ifindex: 1,
+		Frame: traffic.Offered(), VXLAN: traffic.Row.FromTunnel(), Flows: traffic.Flows, Destinations: destinations, Ifindex: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -34,44 +38,96 @@ func load(t testing.TB, traffic chain.Traffic) *gen.Generator {
 // The program must make every byte of the header whatever is in the page, and
 // use the flows in turn.
 func TestFramesOfAllFlows(t *testing.T) {
-	for _, row := range []chain.Row{chain.Forward, chain.Decap} {
-		traffic := chain.Traffic{Row: row, Size: 128, Flows: 300}
-		g, want := load(t, traffic), traffic.Passed()
-		inner := 0
-		if row == chain.Decap {
-			inner = 50
-		}
-		for i := range 2 * traffic.Flows {
-			page := bytes.Clone(traffic.Offered())
-			for j := range inner + 42 {
-				page[j] = 0xff // what a device under test may have left
-			}
-			frame, err := g.Make(page)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := want.Verify(frame); err != nil {
-				t.Fatalf("%s, frame %d: %v", row, i, err)
-			}
-			if flow := binary.BigEndian.Uint16(frame[inner+28:]); int(flow) != i%traffic.Flows {
-				t.Fatalf("%s, frame %d is of flow %d", row, i, flow)
+	for _, row := range chain.Rows() {
+		for _, checksum := range []bool{false, true} {
+			traffic := chain.Traffic{Row: row, Size: 128, Flows: 300, Checksum: checksum}
+			g, want := load(t, traffic), traffic.Passed()
+			for i := range 2 * traffic.Flows {
+				frame := make1(t, g, traffic)
+				if err := want.Verify(frame); err != nil {
+					t.Fatalf("%v, frame %d: %v", traffic, i, err)
+				}
+				if flow := flowNumber(frame, traffic); flow != i%traffic.Flows {
+					t.Fatalf("%v, frame %d is of flow %d", traffic, i, flow)
+				}
 			}
 		}
 	}
 }
 
+// make1 has a frame made in a page that is full of what a device under test may
+// have left.
+func make1(t *testing.T, g *gen.Generator, traffic chain.Traffic) []byte {
+	t.Helper()
+	page := bytes.Clone(traffic.Offered())
+	for i := range inner(traffic) + 46 {
+		page[i] = 0xff
+	}
+	frame, err := g.Make(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return frame
+}
+
+func inner(traffic chain.Traffic) int {
+	if traffic.Row.FromTunnel() {
+		return 50
+	}
+	return 0
+}
+
+func flowNumber(frame []byte, traffic chain.Traffic) int {
+	return int(binary.BigEndian.Uint32(frame[inner(traffic)+gen.FlowNumber:]))
+}
+
+// All flows that there can be are right and different, and their checksums take
+// every value that they have to, 0xffff in place of 0 included.
+func TestAsManyFlowsAsThereCanBe(t *testing.T) {
+	traffic := chain.Traffic{Row: chain.Masquerade, Size: 64, Flows: gen.MaxFlows, Checksum: true}
+	g, want := load(t, traffic), traffic.Passed()
+	seen := map[string]bool{}
+	full := 0
+	for i := range traffic.Flows {
+		frame := make1(t, g, traffic)
+		if err := want.Verify(frame); err != nil {
+			t.Fatalf("frame %d: %v", i, err)
+		}
+		if flow := flowNumber(frame, traffic); flow != i {
+			t.Fatalf("frame %d is of flow %d", i, flow)
+		}
+		seen[string(frame[26:38])] = true // addresses and ports
+		switch binary.BigEndian.Uint16(frame[40:]) {
+		case 0:
+			t.Fatalf("flow %d has no UDP checksum", i)
+		case 0xffff:
+			full++
+		}
+	}
+	if len(seen) != traffic.Flows || full == 0 {
+		t.Errorf("%d flows have %d tuples; %d have checksum 0xffff", traffic.Flows, len(seen), full)
+	}
+}
+
 func TestFramesThatCannotBeMade(t *testing.T) {
 	plain := chain.Traffic{Row: chain.Forward, Size: 64, Flows: 1}.Offered()
-	address, port := bytes.Clone(plain), bytes.Clone(plain)
-	address[29] = 1
-	port[34] = 0xff
+	changed := func(at int, to byte) []byte {
+		frame := bytes.Clone(plain)
+		frame[at] = to
+		return frame
+	}
 	for name, o := range map[string]gen.Options{
-		"no flow":             {Frame: plain, Flows: 0},
-		"too many flows":      {Frame: plain, Flows: gen.MaxFlows + 1},
-		"short frame":         {Frame: plain[:47], Flows: 1},
-		"short VXLAN frame":   {Frame: plain, VXLAN: true, Flows: 1},
-		"source not .0.0":     {Frame: address, Flows: 1},
-		"source port too big": {Frame: port, Flows: 1},
+		"no flow":              {Frame: plain, Destinations: 1},
+		"too many flows":       {Frame: plain, Flows: gen.MaxFlows + 1, Destinations: 1},
+		"short frame":          {Frame: plain[:47], Flows: 1, Destinations: 1},
+		"short VXLAN frame":    {Frame: plain, VXLAN: true, Flows: 1, Destinations: 1},
+		"source not .0.0":      {Frame: changed(29, 1), Flows: 1, Destinations: 1},
+		"source port too big":  {Frame: changed(34, 0xff), Flows: 1, Destinations: 1},
+		"not flow 0":           {Frame: changed(45, 1), Flows: 1, Destinations: 1},
+		"no destination":       {Frame: plain, Flows: 1},
+		"three destinations":   {Frame: plain, Flows: 1, Destinations: 3},
+		"not the first of two": {Frame: changed(33, 1), Flows: 1, Destinations: 2},
+		"512 destinations":     {Frame: changed(33, 0), Flows: 1, Destinations: 512},
 	} {
 		if g, err := gen.New(o); err == nil {
 			t.Errorf("%s: not refused: %v", name, g.Close())

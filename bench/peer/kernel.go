@@ -12,8 +12,8 @@ import (
 	"ringway/bench/chain"
 )
 
-// Kernel is Linux itself: IPv4 forwarding, and its vxlan device for the tunnel.
-// No netfilter rule is loaded.
+// Kernel is Linux itself: IPv4 forwarding, its vxlan device for the tunnel, and
+// nftables to masquerade. In rows without masquerading no netfilter rule is loaded.
 type Kernel struct{}
 
 // NewKernel returns the kernel as a DUT.
@@ -27,8 +27,14 @@ func (*Kernel) Output(t chain.Traffic) chain.Expect { return t.Routed().AnyOuter
 
 // Start configures what the row needs.
 func (*Kernel) Start(_ context.Context, env chain.Env) error {
-	if row := env.Traffic.Row; row != chain.Forward {
+	row := env.Traffic.Row
+	if row.FromTunnel() || row.IntoTunnel() {
 		if err := env.NS.Do(func() error { return makeTunnel(env, row) }); err != nil {
+			return err
+		}
+	}
+	if row.Masquerades() {
+		if err := loadMasquerade(env); err != nil {
 			return err
 		}
 	}
@@ -46,7 +52,7 @@ const tunnelDevice = "vxlan"
 // wrapped.
 func makeTunnel(env chain.Env, row chain.Row) error {
 	underlay := env.B
-	if row == chain.Decap {
+	if row.FromTunnel() {
 		underlay = env.A
 	}
 	dev, err := netlink.LinkByName(underlay)

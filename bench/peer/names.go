@@ -36,13 +36,24 @@ func New(name, agent string) (chain.DUT, error) {
 	return nil, fmt.Errorf("device under test %q: must be one of %v", name, Names())
 }
 
-// Unfit says why a device under test has no figure in a layout; "": it has.
-func Unfit(name string, l chain.Layout) string {
+// Unfit says where a device under test has no figure, and why; "": it has one for
+// this traffic in this layout.
+func Unfit(name string, t chain.Traffic, l chain.Layout) string {
+	why := ""
 	switch {
 	case name == KernelName && !l.Shared():
-		return "it forwards on the CPU that receives, so it would have none of its own"
+		why = "it forwards on the CPU that receives, so it would have none of its own"
+	case name == KernelName && t.Row.Masquerades():
+		if why := unfitToMasquerade(t.Flows); why != "" {
+			return fmt.Sprintf("in row %s with %d flows: %s", t.Row, t.Flows, why)
+		}
+	case name == RingwayName && t.Row == chain.DecapMasq:
+		return fmt.Sprintf("in row %s: it leaves masquerading to the node of the pod", t.Row)
 	case name == TestpmdName && l.Shared():
-		return "it spins, and would starve the kernel thread that feeds it"
+		why = "it spins, and would starve the kernel thread that feeds it"
 	}
-	return ""
+	if why == "" {
+		return ""
+	}
+	return fmt.Sprintf("in layout %s: %s", l.Name, why)
 }

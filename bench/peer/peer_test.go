@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"ringway/bench/chain"
+	"ringway/bench/gen"
 	"ringway/internal/netnstest"
 )
 
@@ -27,14 +28,22 @@ func newChain(t *testing.T, dut chain.DUT, traffic chain.Traffic, layout string)
 	return c
 }
 
-// carriesRows runs a device under test on every row with small and big packets.
-func carriesRows(t *testing.T, dut chain.DUT, layout string) {
+// carriesRows runs a device under test on rows with small and big packets.
+func carriesRows(t *testing.T, dut chain.DUT, layout string, rows []chain.Row) {
 	t.Helper()
-	for _, row := range chain.Rows() {
+	for _, row := range rows {
 		for _, size := range []int{64, 1400} {
 			carries(t, dut, chain.Traffic{Row: row, Size: size, Flows: 1000}, layout)
 		}
 	}
+}
+
+// masquerades runs one that does on more flows than its address has ports, and on
+// packets with a UDP checksum to update.
+func masquerades(t *testing.T, dut chain.DUT, layout string) {
+	t.Helper()
+	carries(t, dut, chain.Traffic{Row: chain.Masquerade, Size: 64, Flows: gen.MaxFlows}, layout)
+	carries(t, dut, chain.Traffic{Row: chain.Masquerade, Size: 129, Flows: 1000, Checksum: true}, layout)
 }
 
 // carries checks content and rate of a device under test.

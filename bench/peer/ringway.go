@@ -26,6 +26,8 @@ const agentStart = 10 * time.Second
 //   - encap: the destination is the node CIDR of a peer beyond B.
 //   - decap: our VTEP is A's address, the peer's is the generator's; what is inside
 //     goes out of B by a kernel route.
+//   - masquerade, decap-masq: a rule takes the generator's addresses for transit
+//     to masquerade. It has the ports that the kernel takes for such flows.
 type Ringway struct {
 	agent   string
 	process *chain.Process
@@ -95,7 +97,7 @@ func agentConfig(env chain.Env, socket, tables string) map[string]any {
 }
 
 func tableSet(row chain.Row) map[string]any {
-	return map[string]any{
+	set := map[string]any{
 		"version": 1,
 		"routing": "overlay",
 		"vxlan":   map[string]any{"vni": chain.VNI, "port": chain.VXLANPort},
@@ -104,6 +106,12 @@ func tableSet(row chain.Row) map[string]any {
 			map[string]any{"name": "peer", "address": row.Peer().String(), "nodeCidrs": []string{row.PeerCIDR().String()}},
 		},
 	}
+	if row.Masquerades() {
+		set["masquerade"] = map[string]any{"rules": []any{map[string]any{
+			"name": "transit", "sources": []string{chain.FlowSources.String()}, "action": "snat", "ports": "1024-65535",
+		}}}
+	}
+	return set
 }
 
 func (r *Ringway) waitHealthy(ctx context.Context, socket string) error {

@@ -9,15 +9,23 @@ import (
 	"ringway/internal/netnstest"
 )
 
-func TestRingwayCarriesEveryRow(t *testing.T) {
-	netnstest.Root(t)
+// buildAgent builds the ringway binary.
+func buildAgent(t *testing.T) string {
+	t.Helper()
 	agent := filepath.Join(t.TempDir(), "ringway")
 	if out, err := exec.Command("go", "build", "-o", agent, "ringway/cmd/ringway").CombinedOutput(); err != nil {
 		t.Fatalf("build the agent: %v\n%s", err, out)
 	}
+	return agent
+}
+
+func TestRingwayCarriesEveryRow(t *testing.T) {
+	netnstest.Root(t)
+	agent := buildAgent(t)
 	for _, layout := range []string{chain.OneCore, chain.Split} {
-		carriesRows(t, NewRingway(agent), layout)
+		carriesRows(t, NewRingway(agent), layout, []chain.Row{chain.Forward, chain.Encap, chain.Decap, chain.Masquerade})
 	}
+	masquerades(t, NewRingway(agent), chain.OneCore)
 }
 
 func TestRingwayThatDoesNotStart(t *testing.T) {

@@ -5,6 +5,7 @@ package sink
 //go:generate go run github.com/cilium/ebpf/cmd/bpf2go -cc clang -cflags "-O2 -g -Wall -Werror -idirafter /usr/include/x86_64-linux-gnu -idirafter /usr/include/aarch64-linux-gnu" -target bpfel -type counts sink sink.bpf.c
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -30,11 +31,18 @@ type Counts struct {
 // exists.
 type Sink struct{ objs sinkObjects }
 
+// Options of a sink. A frame is good if it has the length of Frame and equals it
+// in every bit that is set in Mask, as far as its first 96 bytes (48 if it is
+// shorter).
+type Options struct {
+	Frame, Mask []byte
+	FlowAt      int // where frames have the number of their flow, 32 bits big-endian, in the bytes above
+}
+
 // Attach puts a sink on the ingress of a device in the namespace of the calling
-// thread. A frame is good if it has the length of frame and equals it in every
-// bit that is set in mask, as far as its first 96 bytes (48 if it is shorter).
-func Attach(dev netlink.Link, frame, mask []byte) (*Sink, error) {
-	s, err := load(frame, mask)
+// thread.
+func Attach(dev netlink.Link, o Options) (*Sink, error) {
+	s, err := load(o)
 	if err != nil {
 		return nil, err
 	}
@@ -44,8 +52,8 @@ func Attach(dev netlink.Link, frame, mask []byte) (*Sink, error) {
 	return s, nil
 }
 
-func load(frame, mask []byte) (*Sink, error) {
-	header := longHeader
+func load(o Options) (*Sink, error) {
+	frame, mask, header := o.Frame, o.Mask, longHeader
 	if len(frame) < longHeader {
 		header = shortHeader
 	}
@@ -62,7 +70,7 @@ func load(frame, mask []byte) (*Sink, error) {
 		return nil, fmt.Errorf("read the sink's program: %w", err)
 	}
 	for name, value := range map[string]any{
-		"value": values, "mask": masks, "words": uint32(header / 8), "length": uint32(len(frame)),
+		"value": values, "mask": masks, "words": uint32(header / 8), "length": uint32(len(frame)), "flow_at": uint32(o.FlowAt),
 	} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s of the sink: %w", name, err)
@@ -109,6 +117,27 @@ func (s *Sink) Counts() (Counts, error) {
 		sum.Bad += c.Bad
 	}
 	return sum, nil
+}
+
+// Mark has the flows of good frames counted from now on, or no more.
+func (s *Sink) Mark(on bool) error {
+	var marking uint32
+	if on {
+		marking = 1
+	}
+	if err := s.objs.Marking.Set(marking); err != nil {
+		return fmt.Errorf("have the sink mark flows: %w", err)
+	}
+	return nil
+}
+
+// Flows is how many different flows were marked so far.
+func (s *Sink) Flows() (int, error) {
+	seen := make([]byte, s.objs.Seen.Size())
+	if err := s.objs.Seen.Get(seen); err != nil {
+		return 0, fmt.Errorf("read the flows at the sink: %w", err)
+	}
+	return bytes.Count(seen, []byte{1}), nil
 }
 
 // Close unloads the program once its device is gone too.

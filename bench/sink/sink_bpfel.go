@@ -24,12 +24,15 @@ type sinkCounts struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	sinkMapTotals = "totals"
-	sinkProgSink  = "sink"
-	sinkVarLength = "length"
-	sinkVarMask   = "mask"
-	sinkVarValue  = "value"
-	sinkVarWords  = "words"
+	sinkMapTotals  = "totals"
+	sinkProgSink   = "sink"
+	sinkVarFlowAt  = "flow_at"
+	sinkVarLength  = "length"
+	sinkVarMarking = "marking"
+	sinkVarMask    = "mask"
+	sinkVarSeen    = "seen"
+	sinkVarValue   = "value"
+	sinkVarWords   = "words"
 )
 
 // loadSink returns the embedded CollectionSpec for sink.
@@ -88,10 +91,13 @@ type sinkMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type sinkVariableSpecs struct {
-	Length *ebpf.VariableSpec `ebpf:"length"`
-	Mask   *ebpf.VariableSpec `ebpf:"mask"`
-	Value  *ebpf.VariableSpec `ebpf:"value"`
-	Words  *ebpf.VariableSpec `ebpf:"words"`
+	FlowAt  *ebpf.VariableSpec `ebpf:"flow_at"`
+	Length  *ebpf.VariableSpec `ebpf:"length"`
+	Marking *ebpf.VariableSpec `ebpf:"marking"`
+	Mask    *ebpf.VariableSpec `ebpf:"mask"`
+	Seen    *ebpf.VariableSpec `ebpf:"seen"`
+	Value   *ebpf.VariableSpec `ebpf:"value"`
+	Words   *ebpf.VariableSpec `ebpf:"words"`
 }
 
 // sinkObjects contains all objects after they have been loaded into the kernel.
@@ -127,10 +133,13 @@ func (m *sinkMaps) Close() error {
 //
 // It can be passed to loadSinkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type sinkVariables struct {
-	Length *ebpf.Variable `ebpf:"length"`
-	Mask   *ebpf.Variable `ebpf:"mask"`
-	Value  *ebpf.Variable `ebpf:"value"`
-	Words  *ebpf.Variable `ebpf:"words"`
+	FlowAt  *ebpf.Variable `ebpf:"flow_at"`
+	Length  *ebpf.Variable `ebpf:"length"`
+	Marking *ebpf.Variable `ebpf:"marking"`
+	Mask    *ebpf.Variable `ebpf:"mask"`
+	Seen    *ebpf.Variable `ebpf:"seen"`
+	Value   *ebpf.Variable `ebpf:"value"`
+	Words   *ebpf.Variable `ebpf:"words"`
 }
 
 // sinkPrograms contains all programs after they have been loaded into the kernel.

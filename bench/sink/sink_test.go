@@ -2,6 +2,7 @@ package sink_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"testing"
 
 	"ringway/bench/chain"
@@ -19,7 +20,7 @@ func send(t testing.TB, s *sink.Sink, frame []byte, times int) {
 func newSink(t testing.TB, e chain.Expect) *sink.Sink {
 	t.Helper()
 	netnstest.Root(t)
-	s, err := sink.Load(e.Frame, e.Mask)
+	s, err := sink.Load(sink.Options{Frame: e.Frame, Mask: e.Mask, FlowAt: flowAt})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,6 +80,44 @@ func TestOtherProtocolsAreNotCounted(t *testing.T) {
 	if got, err := s.Counts(); err != nil || got != (sink.Counts{}) {
 		t.Errorf("%+v, %v; want none", got, err)
 	}
+}
+
+// flowAt is where a plain frame has the number of its flow.
+const flowAt = 42
+
+func TestFlowsAreCountedOnceAndOnDemand(t *testing.T) {
+	e := chain.Traffic{Row: chain.Forward, Size: 64, Flows: 1 << 16}.Routed()
+	s := newSink(t, e)
+	frame := bytes.Clone(e.Frame)
+	flows := func(numbers ...uint32) {
+		for _, n := range numbers {
+			binary.BigEndian.PutUint32(frame[flowAt:], n)
+			send(t, s, frame, 3)
+		}
+	}
+	want := func(n int) {
+		t.Helper()
+		if got, err := s.Flows(); err != nil || got != n {
+			t.Errorf("%d flows, %v; want %d", got, err, n)
+		}
+	}
+	mark := func(on bool) {
+		if err := s.Mark(on); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flows(1, 2)
+	want(0)
+	mark(true)
+	flows(2, 3, 2, 0, 99999, 65536+3)
+	want(5)
+	frame[0]++ // not a good frame any more
+	flows(4)
+	frame[0]--
+	want(5)
+	mark(false)
+	flows(5)
+	want(5)
 }
 
 // BenchmarkSink says what counting and comparing a frame costs the DUT's CPU.
