@@ -7,11 +7,12 @@ import (
 
 	crand "crypto/rand"
 
+	"ringway/conntrack"
 	"ringway/packet"
 )
 
-// FlowID is how conntrack names a flow; 0 is none.
-type FlowID = uint32
+// FlowID names a flow of the worker's conntrack table; 0 is none.
+type FlowID = conntrack.ID
 
 // Source is an SNAT address with the ports that a rule gives of it, both ends
 // included.
@@ -141,7 +142,8 @@ func newAllocator(o AllocatorOptions, seed [48]byte) *Allocator {
 func (a *Allocator) Counters(class Class) Counters { return a.counters[class%Classes] }
 
 // Take finds a port for a new flow, whose original tuple no flow has. The doc of
-// the package says in which order it looks. The Grant is for OK only.
+// the package says in which order it looks. The Grant is for OK only. A flow that
+// has expired counts until Removed is called for it.
 func (a *Allocator) Take(r Request) (Grant, Result) {
 	class, ok := ClassOf(r.Tuple.Proto)
 	if !ok {
@@ -190,7 +192,8 @@ func (q *query) at(port uint16) packet.Tuple {
 
 // paired is the source that a pod gets its ports from as long as there are any
 // (RFC 4787 REQ-2): the one whose hash with the pod's address is highest, so that
-// an address more or less in the pool moves few pods.
+// an address more or less in the pool moves few pods. The hash has no secret: all
+// workers choose the same address, and so does the next process.
 func paired(src uint32, sources []Source) (best int) {
 	var highest uint32
 	for i := range sources {

@@ -48,6 +48,9 @@ const (
 // each port of each class.
 const AddressSize = Classes * portCount
 
+// maxAddresses is how many slots 16 bits can number, by address.
+const maxAddresses = 1 << 16 / Classes
+
 // Owners says for every port of every SNAT address and class whose it is. One
 // table is shared by all workers, which claim ports in it by compare-and-swap, by
 // XDP, which reads its memory, and by the control side, which says what is the
@@ -73,10 +76,13 @@ type Owners struct {
 // The memory may hold what a process before this one left. It stays as it is, so
 // that XDP goes on with it, and no port is given away, until FinishRestore.
 func NewOwners(mem []byte, addresses int) (*Owners, error) {
-	if mem == nil {
-		mem = make([]byte, max(0, addresses)*AddressSize)
+	if addresses < 0 || addresses > maxAddresses {
+		return nil, fmt.Errorf("port owners: %d addresses, there may be %d", addresses, maxAddresses)
 	}
-	if addresses < 0 || len(mem) < addresses*AddressSize {
+	if mem == nil {
+		mem = make([]byte, addresses*AddressSize)
+	}
+	if len(mem) < addresses*AddressSize {
 		return nil, fmt.Errorf("port owners: %d bytes of memory for %d addresses, %d each", len(mem), addresses, AddressSize)
 	}
 	o := &Owners{slots: make([]slot, addresses*Classes), restored: make([]portSet, addresses*Classes)}

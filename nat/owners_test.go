@@ -71,6 +71,7 @@ func TestMemoryOfOwners(t *testing.T) {
 		"more":        {make([]byte, 3*AddressSize), 2, true},
 		"too little":  {make([]byte, 2*AddressSize-1), 2, false},
 		"negative":    {nil, -1, false},
+		"too many":    {nil, 16385, false},
 		"not aligned": {make([]byte, AddressSize+8)[1:], 1, false},
 	} {
 		o, err := NewOwners(c.mem, c.addresses)

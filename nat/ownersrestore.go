@@ -38,8 +38,10 @@ func (s *slot) begin(word int, restored uint64) {
 			atomic.StoreUint64(eight, next)
 		}
 	}
-	s.freeIn[word/blockWords].Add(int32(bits.OnesCount64(free)))
-	s.free[word].Store(free)
+	if free != 0 { // slots without ports keep their pages untouched
+		s.freeIn[word/blockWords].Add(int32(bits.OnesCount64(free)))
+		s.free[word].Store(free)
+	}
 	for left := restored; left != 0; left &= left - 1 {
 		s.settle(uint16(word*64 + bits.TrailingZeros64(left)))
 	}
