@@ -216,8 +216,12 @@ func (n *testNode) trunkOf(slot uint32) *port.Fake {
 
 // fromSlot injects a frame as an endpoint's XDP program passes it on.
 func (n *testNode) fromSlot(slot uint32, layers ...packettest.Layer) {
-	frame := packettest.Frame(append([]packettest.Layer{packettest.Eth{Dst: gatewayMAC, Src: endpoint.MAC(slot)}}, layers...)...)
-	n.trunkOf(slot).Inject(frame)
+	n.trunkOf(slot).Inject(n.frameOf(slot, layers...))
+}
+
+// frameOf is what comes through a trunk from an endpoint.
+func (n *testNode) frameOf(slot uint32, layers ...packettest.Layer) []byte {
+	return packettest.Frame(append([]packettest.Layer{packettest.Eth{Dst: gatewayMAC, Src: endpoint.MAC(slot)}}, layers...)...)
 }
 
 // settle runs the workers until a whole turn finds no work.

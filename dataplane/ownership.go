@@ -20,7 +20,7 @@ type destination struct {
 
 // owner says which worker a packet belongs to, as a pure function:
 //
-//   - What comes from a pod is its worker's, which polls its trunk.
+//   - What comes from a pod is its worker's, whatever trunk it came by.
 //   - What goes to a pod is the pod's worker's.
 //   - What goes to a port of an SNAT address is its who holds the port.
 //   - Fragments to an SNAT address come together at one worker, until the first
@@ -28,12 +28,12 @@ type destination struct {
 //     the same in both directions.
 //   - Everything else stays where it arrived.
 //
-// receiver is the worker that took the packet off a ring, from is the slot it
-// came from (noSlot: an uplink).
-func owner(receiver uint8, from uint32, to destination, workers int) uint8 {
+// receiver is the worker that took the packet off a ring, sender the pod that sent
+// it (nil: none did).
+func owner(receiver uint8, sender *Endpoint, to destination, workers int) uint8 {
 	switch {
-	case from != noSlot && from != hostSlot:
-		return receiver
+	case sender != nil:
+		return sender.Worker
 	case to.endpoint != nil:
 		return to.endpoint.Worker
 	case to.spread:

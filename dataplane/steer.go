@@ -12,7 +12,11 @@ func (w *Worker) steer(b *packet.Batch) {
 	for i := range b.N {
 		w.cur = i
 		p := &b.Pkts[i]
-		if p.Done || w.fromPod(p) || p.Flags&(packet.Tracked|packet.Routed) != 0 {
+		if p.Done || p.Flags&(packet.Tracked|packet.Routed) != 0 {
+			continue
+		}
+		if w.fromPod(p) {
+			w.steerFromPod(p)
 			continue
 		}
 		w.steerOne(p)
@@ -23,7 +27,16 @@ func (w *Worker) steer(b *packet.Batch) {
 func (w *Worker) fromPod(p *packet.Packet) bool { return p.Slot != noSlot && p.Slot != hostSlot }
 
 func (w *Worker) steerOne(p *packet.Packet) {
-	if o := owner(w.id, p.Slot, w.destinationOf(p), len(w.core.workers)); o != w.id {
+	if o := owner(w.id, nil, w.destinationOf(p), len(w.core.workers)); o != w.id {
+		w.handTo(o, p)
+	}
+}
+
+// steerFromPod: a pod's worker polls its trunk, so it is there already. But after
+// a start with another number of workers, the trunk that was the pod's before
+// still brings what came while no agent ran.
+func (w *Worker) steerFromPod(p *packet.Packet) {
+	if o := owner(w.id, &w.snap.Endpoints[p.Slot], destination{}, len(w.core.workers)); o != w.id {
 		w.handTo(o, p)
 	}
 }
