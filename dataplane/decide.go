@@ -150,7 +150,7 @@ func (w *Worker) masquerade(p *packet.Packet, hop *NextHop, rule *nat.Rule, upli
 		w.ports.Cancel(grant)
 		return
 	}
-	w.ports.Bind(grant, nat.FlowID(id))
+	w.ports.Bind(grant, id)
 }
 
 // begin puts a flow into the table, with its first packet; 0: it was refused and

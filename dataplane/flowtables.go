@@ -60,9 +60,9 @@ func (w *Worker) openFlows(o flowOptions, now int64) (err error) {
 		return fmt.Errorf("open the flow table: %w", err)
 	}
 	w.ports, err = nat.NewAllocator(nat.AllocatorOptions{
-		Worker: int(w.id), Owners: w.core.ports, MaxPortsPerOwner: o.portQuota,
+		Worker: int(w.id), Owners: w.core.ports, MaxPortsPerOwner: o.portQuota, Now: now,
 		Taken: func(t packet.Tuple) nat.FlowID { return nat.FlowID(w.flows.Lookup(t, w.now).ID()) },
-		Evict: func(id nat.FlowID) { w.flows.Delete(conntrack.ID(id)) },
+		Evict: func(id conntrack.ID) { w.flows.Delete(id) },
 	})
 	if err != nil {
 		return err
@@ -77,7 +77,7 @@ func (w *Worker) flowRemoved(id conntrack.ID, f *conntrack.Flow) {
 	if f.Flags()&flowDelegated != 0 {
 		w.delegated--
 	}
-	w.ports.Removed(nat.FlowID(id))
+	w.ports.Removed(id)
 }
 
 func (o *flowOptions) path(worker int) string {
@@ -193,7 +193,7 @@ func (w *Worker) restorePorts(addresses []snatAddress) {
 func (w *Worker) restorePort(id conntrack.ID, f *conntrack.Flow, addresses []snatAddress) bool {
 	index := indexOf(addresses, f.Reply().Dst)
 	closed := f.State() == conntrack.StateTimeWait
-	return index >= 0 && w.ports.Restore(nat.FlowID(id), index, f.Original(), f.Reply(), f.Owner(), closed)
+	return index >= 0 && w.ports.Restore(id, index, f.Original(), f.Reply(), f.Owner(), closed)
 }
 
 // endFlows removes the flows that are selected.

@@ -73,8 +73,8 @@ func (w *Worker) seen(p *packet.Packet, r conntrack.Ref) {
 	p.Flow = uint32(r)
 	switch {
 	case event&conntrack.Closed != 0:
-		w.ports.Closed(nat.FlowID(id), w.now)
-	case event&conntrack.Reopened != 0 && !w.ports.Reopened(nat.FlowID(id)):
+		w.ports.Closed(id, w.now)
+	case event&conntrack.Reopened != 0 && !w.ports.Reopened(id):
 		w.forget(p, id)
 	}
 }
