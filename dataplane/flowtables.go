@@ -61,7 +61,7 @@ func (w *Worker) openFlows(o flowOptions, now int64) (err error) {
 	}
 	w.ports, err = nat.NewAllocator(nat.AllocatorOptions{
 		Worker: int(w.id), Owners: w.core.ports, MaxPortsPerOwner: o.portQuota, Now: now,
-		Taken: func(t packet.Tuple) nat.FlowID { return nat.FlowID(w.flows.Lookup(t, w.now).ID()) },
+		Taken: func(t packet.Tuple) conntrack.ID { return w.flows.Lookup(t, w.now).ID() },
 		Evict: func(id conntrack.ID) { w.flows.Delete(id) },
 	})
 	if err != nil {
