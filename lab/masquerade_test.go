@@ -131,6 +131,9 @@ func (f podFrames) send(proto uint8, port, to uint16) {
 	}
 }
 
+// ephemeral is an address of a host with a port that its kernel chooses.
+func ephemeral(l *Lab, host string) netip.AddrPort { return netip.AddrPortFrom(l.Address(host), 0) }
+
 // waitFor waits until a condition holds.
 func waitFor(t *testing.T, what string, patience time.Duration, holds func() bool) {
 	t.Helper()
