@@ -82,6 +82,25 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// A table that was full once is not read to where it was full for ever.
+func TestRestartForgetsUnusedRecords(t *testing.T) {
+	o := Options{Path: filepath.Join(t.TempDir(), "flows")}
+	table := open(t, o)
+	fillUp(t, table, 0, 500, start)
+	for i := 10; i < 500; i++ {
+		table.Delete(table.Lookup(udpTuple(i), start).ID())
+	}
+	closeTable(t, table)
+	table = open(t, o)
+	if top := table.memory.header.top; table.Len() != 10 || top != 10 {
+		t.Errorf("%d flows in %d records", table.Len(), top)
+	}
+	if id := create(t, table, plain(udpTuple(10)), start); id != 11 {
+		t.Errorf("record %d is used", id)
+	}
+	checkTable(t, table)
+}
+
 // Shorter timeouts hold for the flows that there are, too; longer ones do no
 // harm.
 func TestRestartWithOtherTimeouts(t *testing.T) {

@@ -68,7 +68,8 @@ func TestFullTableGivesUpUnrepliedOldestFirst(t *testing.T) {
 }
 
 func TestFullTableNeverGivesUpAssured(t *testing.T) {
-	table := open(t, Options{Capacity: 20})
+	limit := NewLimit(1000)
+	table := open(t, Options{Capacity: 20, Limit: limit})
 	fillUp(t, table, 0, 20, start)
 	answer(t, table, 0, 20, start)
 	now := start + 299*second
@@ -77,8 +78,8 @@ func TestFullTableNeverGivesUpAssured(t *testing.T) {
 			t.Fatalf("%v", r)
 		}
 	}
-	if table.Len() != 20 || table.Counters().Full != 100 || table.Counters().Reaped != 0 {
-		t.Errorf("%d flows, %+v", table.Len(), table.Counters())
+	if table.Len() != 20 || limit.Used() != 20 || table.Counters().Full != 100 || table.Counters().Reaped != 0 {
+		t.Errorf("%d flows, %d used, %+v", table.Len(), limit.Used(), table.Counters())
 	}
 }
 
@@ -138,6 +139,30 @@ func TestFullTableGivesUpClosedConnectionsLast(t *testing.T) {
 		}
 	}
 	if len(gone) != 10 || gone[8] != tupleOf(packet.ProtoTCP, 0) || gone[9] != tupleOf(packet.ProtoTCP, 1) {
+		t.Errorf("gave up %v", gone)
+	}
+	checkTable(t, table)
+}
+
+// A closed connection on which something still comes is not the oldest.
+func TestClosedConnectionsGoInTheOrderOfTheirLastPacket(t *testing.T) {
+	var gone removals
+	table := open(t, Options{Capacity: 4, Removed: gone.note})
+	for i := range 4 {
+		closeConnection(t, table, i, start)
+	}
+	now := start + 8*second
+	id := table.Lookup(tupleOf(packet.ProtoTCP, 0), now).ID()
+	table.Update(id.Ref(Original), tcpPacket(packet.TCPAck, 2, 2, 1000, -1, 0), now)
+	now = start + 11*second
+	for i := range 4 {
+		if _, r := table.Create(plain(udpTuple(i)), now); (r == Created) != (i < 3) {
+			t.Errorf("flow %d: %v", i, r)
+		}
+	}
+	answer(t, table, 0, 3, now)
+	create(t, table, plain(udpTuple(3)), start+18*second)
+	if len(gone) < 4 || gone[3] != tupleOf(packet.ProtoTCP, 0) {
 		t.Errorf("gave up %v", gone)
 	}
 	checkTable(t, table)

@@ -234,6 +234,7 @@ func TestTCP(t *testing.T) {
 			< S. 0:0 ack 1 = SYN_RECV 240
 			+3
 			< S. 0:0 ack 1 = SYN_RECV 240
+			+1
 			> S 0:0 = SYN_RECV 240
 			> . 1:1 ack 1 = ESTABLISHED 7440 Assured
 			< S. 0:0 ack 1 = ESTABLISHED
@@ -310,6 +311,13 @@ func TestTCP(t *testing.T) {
 		{"window scales bound what a RST may be", established + `
 			> . 1:1 ack 1 win 128 = ESTABLISHED 7440
 			< R 65538:65538 win 0 = ESTABLISHED # beyond 256<<8, the most that was offered
+			< R 65537:65537 win 0 = RESET
+		`},
+		{"a SYN+ACK that is sent again scales the windows once", `
+			> S 0:0 win 65535 scale 8 = SYN_SENT
+			< S. 0:0 ack 1 win 65535 scale 7 = SYN_RECV
+			< S. 0:0 ack 1 win 65535 scale 7 = SYN_RECV
+			< R 65538:65538 win 0 = SYN_RECV
 			< R 65537:65537 win 0 = RESET
 		`},
 		{"SYN in TIME_WAIT with any sequence number", established + `

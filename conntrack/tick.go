@@ -19,8 +19,6 @@ func (t *Table) Tick(now int64, budget int) int {
 func (t *Table) expire(now int64, budget int) int {
 	w := &t.wheel
 	to := tickAt(now)
-	// After a long sleep each slot is looked at once.
-	w.pos = max(w.pos, to-wheelSize)
 	before, at := t.counters.Expired, instantAt(now)
 	for {
 		w.skip(to)
