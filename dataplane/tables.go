@@ -29,6 +29,8 @@ type Tables struct {
 	MSSClamp   bool // lower the MSS option of TCP SYNs to what the path carries
 	Nodes      []Node
 	Masquerade Masquerade
+	Services   []nat.ServiceSpec
+	Redirects  []nat.RedirectSpec // those of the redirects file come on top
 }
 
 // Masquerade is what the table set says of source NAT; nat.Defaults makes the

@@ -31,6 +31,26 @@ func TestTablesSurviveTheStateFile(t *testing.T) {
 			},
 			StrictEIM: true, MasqLinkLocal: true,
 		},
+		Services: []nat.ServiceSpec{{
+			Namespace: "kube-system", Name: "kube-dns", Address: netip.MustParseAddr("10.96.0.10"),
+			Ports:    []nat.ServicePort{{Name: "dns", Protocol: 17, Port: 53, TargetPort: 8053}},
+			Backends: []netip.Addr{netip.MustParseAddr("10.200.1.7")}, From: "tables: services[0]",
+		}},
+		Redirects: []nat.RedirectSpec{
+			{
+				Namespace: "kube-system", Name: "nodelocaldns", Service: "kube-dns", ServiceNamespace: "kube-system",
+				BackendPorts: []nat.RedirectPort{{Name: "dns", Protocol: 17, Port: 53}},
+				Selector: nat.Selector{
+					MatchLabels:      map[string]string{"k8s-app": "node-local-dns"},
+					MatchExpressions: []nat.LabelRequirement{{Key: "tier", Operator: "In", Values: []string{"a", "b"}}, {Key: "old", Operator: "DoesNotExist"}},
+				},
+			},
+			{
+				Namespace: "default", Name: "metadata", FrontendAddress: netip.MustParseAddr("169.254.169.254"),
+				ToPorts: []nat.RedirectPort{{Protocol: 6, Port: 80}}, BackendPorts: []nat.RedirectPort{{Protocol: 6, Port: 8080}},
+				NodeAddress: netip.MustParseAddr("169.254.20.10"), SkipRedirectFromBackend: true, Description: "d", From: "tables: redirects[1]",
+			},
+		},
 	}
 	data, err := json.Marshal(want)
 	if err != nil {
