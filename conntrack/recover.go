@@ -13,7 +13,8 @@ func (t *Table) recover(now int64) error {
 		return err
 	}
 	top := h.top
-	if populateFrom := t.Capacity() / 64; int(top) > populateFrom {
+	// From some flows on most pages of the index will be needed.
+	if int(top) > t.Capacity()/64 {
 		t.index.Populate()
 	}
 	for first := uint32(1); first <= top; first += recoverBatch {
@@ -27,13 +28,18 @@ func (t *Table) recover(now int64) error {
 		top--
 	}
 	h.top = top
-	for id := top; id > 0; id-- {
+	t.collectFree()
+	return nil
+}
+
+// collectFree makes the chain of free records, the lowest first.
+func (t *Table) collectFree() {
+	for id := t.memory.header.top; id > 0; id-- {
 		if f := &t.flows[id]; !f.live() {
 			f.next = t.free
 			t.free = id
 		}
 	}
-	return nil
 }
 
 // recoverBatch is how many records the cache misses of the index are shared by.
