@@ -57,10 +57,14 @@ var conversations = []conversation{
 	{"pod3", "pod1", "10.200.2.5"},
 	{"pod1", secondPod, "10.200.0.3"},
 	{"pod1", "ext", "192.168.0.100"},
+	{secondPod, "ext", "192.168.0.100"},
 	{"ext", "pod2", "198.51.100.10"},
 	{"node1", "pod1", "10.200.0.1"},
 	{"node1", "pod2", "10.200.0.1"},
 }
+
+// fragmented are sizes of datagrams that no MTU here carries whole.
+var fragmented = []int{1473, 2000, 4000, 8000, MaxUDP(65535)}
 
 // TestReach is the main job, over real veth and with the kernel as the peer:
 // every conversation in every routing mode and every setup, offloads at their
@@ -101,7 +105,8 @@ func (c conversation) check(t *testing.T, l *Lab, size int64) {
 	} else if r.Seen.String() != c.seen {
 		t.Errorf("%s saw %s, want %s", c.to, r.Seen, c.seen)
 	}
-	if err := l.EchoUDP(ctx, c.from, c.to, to, Sizes(0, MaxUDP(1500-vxlanOverhead))); err != nil {
+	sizes := append(Sizes(0, MaxUDP(1500-vxlanOverhead)), fragmented...)
+	if err := l.EchoUDP(ctx, c.from, c.to, to, sizes); err != nil {
 		t.Error(err)
 	}
 	after, err := l.checksumErrors(c.from, c.to)
