@@ -56,6 +56,12 @@ type Config struct {
 	Timeouts            Timeouts `json:"timeouts" doc:"How long a flow lives after its last packet."`
 	AllowShortTimeouts  bool     `json:"allowShortTimeouts" doc:"Take timeouts below what the RFCs demand."`
 
+	Redirects                string `json:"redirects" doc:"File or directory of CiliumLocalRedirectPolicy manifests (YAML), watched, that add to the redirects of the table set. Empty: none."`
+	DNSDeadline              string `json:"dnsDeadline" doc:"How long a redirect's backend has to answer a DNS query before the original service is asked, 1ms to 5s."`
+	DNSMaxQueries            int    `json:"dnsMaxQueries" doc:"Redirected DNS queries of one worker in flight at once, 64 to 65536."`
+	DNSMaxQueriesPerEndpoint int    `json:"dnsMaxQueriesPerEndpoint" doc:"Of these, queries of one pod, 1 to 65536."`
+	DNSProbeInterval         string `json:"dnsProbeInterval" doc:"Time between two health probes of a redirect's backend, 50ms to 1m."`
+
 	LogLevel string `json:"logLevel" doc:"debug, info, warn or error."`
 }
 
@@ -110,6 +116,12 @@ func DefaultConfig() Config {
 		SNATPorts:           nat.PortRange{Low: d.SNATPorts[0], High: d.SNATPorts[1]}.String(),
 		MaxSNATAddresses:    d.MaxSNATAddresses,
 		Timeouts:            timeouts(d.Timeouts),
+
+		Redirects:                d.RedirectsFile,
+		DNSDeadline:              shortDuration(d.DNSDeadline),
+		DNSMaxQueries:            d.DNSMaxQueries,
+		DNSMaxQueriesPerEndpoint: d.DNSMaxQueriesPerEndpoint,
+		DNSProbeInterval:         shortDuration(d.DNSProbeInterval),
 
 		LogLevel: "info",
 	}
@@ -184,6 +196,7 @@ func (c Config) Validate() error {
 	c.memory(&ps)
 	ps.within("maxEndpoints", c.MaxEndpoints, 1, 65535)
 	c.masquerade(&ps)
+	c.redirects(&ps)
 	ps.oneOf("logLevel", c.LogLevel, "debug", "info", "warn", "error")
 	return ps.err()
 }
@@ -226,6 +239,23 @@ func (c Config) masquerade(ps *Problems) {
 	}
 	ps.within("maxSnatAddresses", c.MaxSNATAddresses, 1, 256)
 	c.Timeouts.check(ps, c.AllowShortTimeouts)
+}
+
+func (c Config) redirects(ps *Problems) {
+	if c.Redirects != "" {
+		ps.path("redirects", c.Redirects)
+	}
+	ps.duration("dnsDeadline", c.DNSDeadline, time.Millisecond, 5*time.Second)
+	ps.within("dnsMaxQueries", c.DNSMaxQueries, 64, 65536)
+	ps.within("dnsMaxQueriesPerEndpoint", c.DNSMaxQueriesPerEndpoint, 1, 65536)
+	ps.duration("dnsProbeInterval", c.DNSProbeInterval, 50*time.Millisecond, time.Minute)
+}
+
+func (ps *Problems) duration(field, s string, low, high time.Duration) {
+	if d, err := time.ParseDuration(s); err != nil || d < low || d > high {
+		low, high := shortDuration(low), shortDuration(high)
+		ps.add(field, fmt.Sprintf("%q is not a duration from %s to %s", clip(s), low, high), "write it as in "+high)
+	}
 }
 
 func (ps *Problems) path(field, path string) {
@@ -289,6 +319,8 @@ func (ps *Problems) device(field, name string) {
 func (c Config) Dataplane() dataplane.Config {
 	spin, _ := time.ParseDuration(c.Spin) // Validate parsed these
 	ports, _ := nat.ParsePortRange(c.SNATPorts)
+	deadline, _ := time.ParseDuration(c.DNSDeadline)
+	probes, _ := time.ParseDuration(c.DNSProbeInterval)
 	out := dataplane.Config{
 		Node:          c.Node,
 		StateDir:      c.StateDir,
@@ -314,6 +346,12 @@ func (c Config) Dataplane() dataplane.Config {
 		SNATPorts:           [2]uint16{ports.Low, ports.High},
 		MaxSNATAddresses:    c.MaxSNATAddresses,
 		Timeouts:            c.Timeouts.flows(),
+
+		RedirectsFile:            c.Redirects,
+		DNSDeadline:              deadline,
+		DNSMaxQueries:            c.DNSMaxQueries,
+		DNSMaxQueriesPerEndpoint: c.DNSMaxQueriesPerEndpoint,
+		DNSProbeInterval:         probes,
 	}
 	for _, u := range c.Uplinks {
 		out.Uplinks = append(out.Uplinks, dataplane.UplinkConfig(u))

@@ -19,6 +19,8 @@ func TestPrintedConfigParsesBack(t *testing.T) {
 	full.Uplinks = []Uplink{defaultUplink("eth0"), {Device: "eth1", Driver: "asavie", XDPMode: "generic", ZeroCopy: "never", Take: "all", OwnUMEM: true}}
 	full.IPMasqAgentFile, full.IPMasqAgentProfile, full.SNATPorts = "/etc/config/ip-masq-agent", "upstream", "40000-50000"
 	full.Timeouts.UDP, full.AllowShortTimeouts = "30s", true
+	full.Redirects, full.DNSDeadline, full.DNSMaxQueries, full.DNSMaxQueriesPerEndpoint = "/etc/ringway/redirects", "50ms", 64, 1
+	full.DNSProbeInterval = "1m"
 	for name, want := range map[string]Config{"defaults": DefaultConfig(), "every key set": full} {
 		var b bytes.Buffer
 		if err := WriteConfig(&b, want); err != nil {
@@ -95,6 +97,32 @@ allowShortTimeouts: true
 		TCPEstablished: time.Hour, TCPTransitory: time.Minute, UDP: 2 * time.Second, ICMP: 3 * time.Second,
 		DNS: 4 * time.Second, DNSAnswered: 500 * time.Millisecond, Other: 168 * time.Hour,
 	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestRedirectKeys(t *testing.T) {
+	c, err := ParseConfig([]byte(`
+node: node1
+uplinks: [{device: eth0}]
+redirects: /etc/ringway/redirects
+dnsDeadline: 1500us
+dnsMaxQueries: 100
+dnsMaxQueriesPerEndpoint: 100
+dnsProbeInterval: 1m
+`))
+	if err == nil {
+		err = c.Validate()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.Dataplane()
+	want := dataplane.DefaultConfig()
+	want.Node, want.Uplinks, want.CPUs = got.Node, got.Uplinks, got.CPUs
+	want.RedirectsFile, want.DNSDeadline, want.DNSProbeInterval = "/etc/ringway/redirects", 1500*time.Microsecond, time.Minute
+	want.DNSMaxQueries, want.DNSMaxQueriesPerEndpoint = 100, 100
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
@@ -221,6 +249,14 @@ func TestBadConfig(t *testing.T) {
 		{"timeouts: {tcpTransitory: 239s}", "timeouts.tcpTransitory: 239s is below the 4m that RFC 5382 REQ-5 demands: raise it, or write allowShortTimeouts: true"},
 		{"timeouts: {udp: 1m59s}", "timeouts.udp: 1m59s is below the 2m that RFC 4787 REQ-5 demands: raise it, or write allowShortTimeouts: true"},
 		{"timeouts: {icmp: 59s}", "timeouts.icmp: 59s is below the 1m that RFC 5508 REQ-2 demands: raise it, or write allowShortTimeouts: true"},
+		{"redirects: redirects.yaml", `redirects: "redirects.yaml" is not an absolute path: start it with /`},
+		{"dnsDeadline: 200", `dnsDeadline: 200 is not a string: write "200", in quotes`},
+		{"dnsDeadline: 0s", `dnsDeadline: "0s" is not a duration from 1ms to 5s: write it as in 5s`},
+		{"dnsDeadline: 6s", `dnsDeadline: "6s" is not a duration from 1ms to 5s: write it as in 5s`},
+		{"dnsMaxQueries: 63", "dnsMaxQueries: 63 is out of range: choose 64 to 65536"},
+		{"dnsMaxQueriesPerEndpoint: 0", "dnsMaxQueriesPerEndpoint: 0 is out of range: choose 1 to 65536"},
+		{"dnsMaxQueriesPerEndpoint: 65537", "dnsMaxQueriesPerEndpoint: 65537 is out of range: choose 1 to 65536"},
+		{"dnsProbeInterval: often", `dnsProbeInterval: "often" is not a duration from 50ms to 1m: write it as in 1m`},
 		{"logLevel: loud", `logLevel: "loud" is not known: write debug or info or warn or error`},
 	}
 	for _, c := range cases {

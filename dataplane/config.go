@@ -35,6 +35,12 @@ type Config struct {
 	SNATPorts           [2]uint16 // first and last port for SNAT on the node's own addresses
 	MaxSNATAddresses    int       // addresses for SNAT, the uplinks' own included
 	Timeouts            FlowTimeouts
+
+	RedirectsFile            string        // file or directory of LocalRedirectPolicy YAML, watched; "": none
+	DNSDeadline              time.Duration // for the answer of a redirect's backend, before the original service is asked
+	DNSMaxQueries            int           // in flight at once, of one worker
+	DNSMaxQueriesPerEndpoint int           // of these, of one pod
+	DNSProbeInterval         time.Duration // between two health probes of a redirect's backend
 }
 
 // FlowTimeouts say how long a flow lives after its last packet.
@@ -88,6 +94,11 @@ func DefaultConfig() Config {
 			DNSAnswered:    5 * time.Second,
 			Other:          2 * time.Minute,
 		},
+
+		DNSDeadline:              200 * time.Millisecond,
+		DNSMaxQueries:            4096,
+		DNSMaxQueriesPerEndpoint: 256,
+		DNSProbeInterval:         500 * time.Millisecond,
 	}
 }
 
