@@ -10,35 +10,38 @@ import (
 	"ringway/packet/packettest"
 )
 
-// beyond is what no requirement of the RFCs names, or names in passing.
+// beyond is what no requirement of the RFCs names, or names in passing: attacks, and
+// what other NATs have been caught at.
 var beyond = []requirement{
-	{id: "port shadowing", level: "MUST", demand: "a pod cannot get what is for a service of the node: not by its source port, not by the allocator's choice",
+	{id: "port shadowing", demand: "a pod cannot get what is for a service of the node: not by its source port, not by the allocator's choice",
 		probe: portShadowing, ringway: met, nft: notMet, nftNotes: "it can"},
-	{id: "reply tuples", level: "MUST", demand: "two flows never have the same reply tuple: A to three destinations, B from the same port to the same",
+	{id: "reply tuples", demand: "two flows never have the same reply tuple: A to three destinations, B from the same port to the same",
 		probe: replyTuples, ringway: met, nft: met},
-	{id: "one mapping", level: "MUST", demand: "a new flow's first packets, in one burst, get one mapping",
+	{id: "one mapping", demand: "a new flow's first packets, in one burst, get one mapping",
 		probe: burst, ringway: met, nft: met},
-	{id: "fragments without a beginning", level: "MUST", demand: "they do not leave",
+	{id: "fragments, hairpin", demand: "pods reach each other by fragments in any order, too",
+		probe: hairpinFragments, ringway: met, nft: notMet, nftNotes: "no hairpins"},
+	{id: "fragments without a beginning", demand: "they do not leave",
 		probe: orphanStays, ringway: met, nft: met},
-	{id: "TTL 1", level: "MUST", demand: "time exceeded, from the gateway, about the packet as the pod sent it",
+	{id: "TTL 1", demand: "time exceeded, from the gateway, about the packet as the pod sent it",
 		probe: expired, ringway: met, nft: met},
-	{id: "TTL 1, hairpin", level: "MUST", demand: "the same for what is on its way to another pod by its address outside",
+	{id: "TTL 1, hairpin", demand: "the same for what is on its way to another pod by its address outside",
 		probe: hairpinExpired, ringway: met, nft: notMet, nftNotes: "no hairpins"},
-	{id: "SCTP", level: "SHOULD", demand: "translated, with the right CRC32c",
+	{id: "SCTP", demand: "translated, with the right CRC32c",
 		probe: sctp, ringway: met, nft: met},
-	{id: "unknown protocols", level: "MUST", demand: "GRE, ESP, IPIP and others do not leave with the pod's address",
+	{id: "unknown protocols", demand: "GRE, ESP, IPIP and others do not leave with the pod's address",
 		probe: unknownProtocols, ringway: met, nft: met},
-	{id: "unknown protocols, shared", level: "SHOULD", demand: "nor do two pods' leave so that their answers cannot be told apart",
+	{id: "unknown protocols, shared", demand: "nor do two pods' leave so that their answers cannot be told apart",
 		probe: unknownProtocolsShared, ringway: met, nft: met},
-	{id: "error about GRE", level: "MUST", demand: "an ICMP error that quotes GRE does no harm",
+	{id: "error about GRE", demand: "an ICMP error that quotes GRE does no harm",
 		probe: errorAboutGRE, ringway: met, nft: met},
-	{id: "stray segments", level: "MUST", demand: "segments that belong to no connection do not leave with the pod's address",
+	{id: "stray segments", demand: "segments that belong to no connection do not leave with the pod's address",
 		probe: straySegments, ringway: met, nft: notMet, nftNotes: "what conntrack calls invalid leaves as it is"},
-	{id: "forged RST", level: "MUST", demand: "a RST out of the window does no harm to a connection",
+	{id: "forged RST", demand: "a RST out of the window does no harm to a connection",
 		probe: forgedReset, ringway: met, nft: met},
-	{id: "UDP without checksum", level: "MUST", demand: "stays without, both ways",
+	{id: "UDP without checksum", demand: "stays without, both ways",
 		probe: noChecksum, ringway: met, nft: met},
-	{id: "bad checksum", level: "SHOULD", demand: "a damaged packet is not made to look right",
+	{id: "bad checksum", demand: "a damaged packet is not made to look right",
 		probe: badChecksum, ringway: met, nft: notMet, nftNotes: "leaves with the pod's address"},
 }
 
@@ -311,16 +314,19 @@ func straySegments(s *scene) error {
 	if err := firstError(f.open, f.both); err != nil {
 		return err
 	}
-	for name, t := range map[string]packettest.TCP{
-		"RST of no connection":  {Dst: newPort(), Seq: 1, Flags: packet.TCPRst},
-		"FIN of no connection":  {Dst: newPort(), Seq: 1, Ack: 1, Flags: finAck},
-		"SYN|FIN":               {Dst: newPort(), Seq: 1, Flags: packet.TCPSyn | packet.TCPFin},
-		"no flag":               {Dst: newPort(), Seq: 1},
-		"far out of the window": {Dst: f.o.port, Seq: f.podSeq + 1<<30, Ack: f.oSeq + 1<<30, Flags: ack},
+	for _, stray := range []struct {
+		name string
+		tcp  packettest.TCP
+	}{
+		{"RST of no connection", packettest.TCP{Dst: newPort(), Seq: 1, Flags: packet.TCPRst}},
+		{"FIN of no connection", packettest.TCP{Dst: newPort(), Seq: 1, Ack: 1, Flags: finAck}},
+		{"SYN and FIN", packettest.TCP{Dst: newPort(), Seq: 1, Flags: packet.TCPSyn | packet.TCPFin}},
+		{"no flag", packettest.TCP{Dst: newPort(), Seq: 1}},
+		{"far out of the window", packettest.TCP{Dst: f.o.port, Seq: f.podSeq + 1<<30, Ack: f.oSeq + 1<<30, Flags: ack}},
 	} {
-		t.Src = f.podPort
-		if err := s.hidden(s.a, packettest.IPv4{Dst: s.o1, Proto: packet.ProtoTCP}, t, packettest.Payload(newTag())); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		stray.tcp.Src = f.podPort
+		if err := s.hidden(s.a, packettest.IPv4{Dst: s.o1, Proto: packet.ProtoTCP}, stray.tcp, packettest.Payload(newTag())); err != nil {
+			return fmt.Errorf("%s: %w", stray.name, err)
 		}
 	}
 	return nil

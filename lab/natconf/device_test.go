@@ -57,7 +57,7 @@ const (
 	none       option = ""
 	strictEIM  option = "strictEim: true"
 	ownAddress option = "an SNAT address of its own"
-	random     option = "masquerade random"
+	random     option = "masquerade fully-random"
 )
 
 var errNoOption = errors.New("the device has no such option")

@@ -120,6 +120,7 @@ func (f *flow) out1(ip packettest.IPv4, transport []packettest.Layer, match func
 	}
 	if f.ext == (endpoint{}) {
 		f.ext = d.from()
+		f.own(f.proto, f.ext, endpoint{f.pod.addr, f.podPort})
 	}
 	if f.ext != d.from() {
 		return fmt.Errorf("%s: left as %s and then as %s", f, f.ext, d.from())

@@ -11,15 +11,30 @@ import (
 
 // pieces cuts a datagram into fragments with so many bytes of payload each, the
 // last one the rest.
-func pieces(ip packettest.IPv4, transport []packettest.Layer, size int) (out [][]packettest.Layer) {
+func pieces(ip packettest.IPv4, transport []packettest.Layer, size int) (out []piece) {
 	whole, _ := parse(packettest.Frame(append([]packettest.Layer{ip}, transport...)...))
 	payload := whole.transport()
 	for at := 0; at < len(payload); at += size {
 		end := min(at+size, len(payload))
 		ip.Offset, ip.MoreFollow = at, end < len(payload)
-		out = append(out, []packettest.Layer{ip, packettest.Payload(payload[at:end])})
+		out = append(out, piece{ip, payload[at:end]})
 	}
 	return out
+}
+
+// piece is a fragment to send.
+type piece struct {
+	ip   packettest.IPv4
+	data packettest.Payload
+}
+
+func (s *station) sendPieces(all []piece, order [3]int) error {
+	for _, i := range order {
+		if err := s.send(all[i].ip, all[i].data); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // joined puts fragments together. Whole datagrams pass as they are.
@@ -79,11 +94,8 @@ func newID() uint16 { lastID++; return lastID }
 func (f *flow) outwardPieces(order [3]int) error {
 	tag := append(newTag(), packettest.Bytes(piecedLen-100)...)
 	ip := packettest.IPv4{Src: f.pod.addr, Dst: f.o.addr, Proto: f.proto, ID: newID()}
-	cut := pieces(ip, f.transportOut(tag), pieceLen)
-	for _, i := range order {
-		if err := f.pod.send(cut[i][0].(packettest.IPv4), cut[i][1:]...); err != nil {
-			return err
-		}
+	if err := f.pod.sendPieces(pieces(ip, f.transportOut(tag), pieceLen), order); err != nil {
+		return err
 	}
 	what := fmt.Sprintf("%s in fragments %v", f, order)
 	d, err := f.expect(f.out, what, func(d *datagram) bool { return d.carries(tag) })
@@ -103,11 +115,8 @@ func (f *flow) outwardPieces(order [3]int) error {
 func (f *flow) inwardPieces(order [3]int) error {
 	tag := append(newTag(), packettest.Bytes(piecedLen-100)...)
 	ip := packettest.IPv4{Src: f.o.addr, Dst: f.ext.addr, Proto: f.proto, ID: newID()}
-	cut := pieces(ip, f.transportIn(f.o.port, tag), pieceLen)
-	for _, i := range order {
-		if err := f.out.send(cut[i][0].(packettest.IPv4), cut[i][1:]...); err != nil {
-			return err
-		}
+	if err := f.out.sendPieces(pieces(ip, f.transportIn(f.o.port, tag), pieceLen), order); err != nil {
+		return err
 	}
 	return f.arrives(f.o, func(d *datagram) bool { return d.carries(tag) })
 }
@@ -135,7 +144,9 @@ const (
 )
 
 // fragmentsUnderFlood: fragments without a beginning, from both sides, do no harm
-// to datagrams that come in order or whole.
+// to datagrams that come in order or whole. Probes that come later have to send
+// fragments from others than the two that flood: each source has a share of the
+// memory for those that wait.
 func fragmentsUnderFlood(s *scene) error {
 	f := s.udp(s.a, s.o1)
 	if err := f.both(); err != nil {

@@ -32,7 +32,16 @@ func (f *flow) say(ip packettest.IPv4, transport ...packettest.Layer) error {
 	return f.pod.send(ip, transport...)
 }
 
-// hears expects at this flow's pod what the other one said.
+// sayUnheard says what nobody waits for yet: it opens the pod's own port. What the
+// other pod says may go by another CPU, so that has to wait.
+func (f *flow) sayUnheard(transport ...packettest.Layer) error {
+	if err := f.say(packettest.IPv4{}, transport...); err != nil {
+		return err
+	}
+	return f.settle()
+}
+
+// hearsOf expects at this flow's pod what the other one said.
 func (f *flow) hearsOf(other *flow, match func(*datagram) bool) (*datagram, error) {
 	what := fmt.Sprintf("%s by a hairpin", other)
 	d, err := f.expect(f.pod, what, match)
@@ -75,7 +84,7 @@ func hairpinUDP(sources bool) func(*scene) error {
 }
 
 func (h *hairpin) talkUDP(sources bool) error {
-	if err := h.a.say(packettest.IPv4{}, h.a.transportOut(newTag())...); err != nil {
+	if err := h.a.sayUnheard(h.a.transportOut(newTag())...); err != nil {
 		return err
 	}
 	for _, pair := range [][2]*flow{{h.b, h.a}, {h.a, h.b}, {h.b, h.a}} {
@@ -98,8 +107,7 @@ func hairpinTCP(sources bool) func(*scene) error {
 		if err != nil {
 			return err
 		}
-		// The first SYN has nobody who waits for it.
-		if err := h.a.say(packettest.IPv4{}, packettest.TCP{Src: h.a.podPort, Dst: h.a.o.port, Seq: h.a.podSeq, Flags: syn}); err != nil {
+		if err := h.a.sayUnheard(packettest.TCP{Src: h.a.podPort, Dst: h.a.o.port, Seq: h.a.podSeq, Flags: syn}); err != nil {
 			return err
 		}
 		say := func(from, to *flow, flags uint8) func() error {
@@ -175,6 +183,32 @@ func hairpinExpired(s *scene) error {
 		return err
 	}
 	return h.b.hears(packet.ICMPTimeExceeded, 0, 0)
+}
+
+// hairpinFragments: what the pods say to each other is too long for one piece.
+func hairpinFragments(s *scene) error {
+	h, err := s.openHairpin(packet.ProtoUDP)
+	if err != nil {
+		return err
+	}
+	if err := h.talkUDP(true); err != nil {
+		return err
+	}
+	for _, order := range orders {
+		tag := append(newTag(), packettest.Bytes(piecedLen)...)
+		ip := packettest.IPv4{Src: s.a.addr, Dst: h.a.o.addr, Proto: packet.ProtoUDP, ID: newID()}
+		if err := s.a.sendPieces(pieces(ip, h.a.transportOut(tag), pieceLen), order); err != nil {
+			return err
+		}
+		d, err := h.b.hearsOf(h.a, func(d *datagram) bool { return d.carries(tag) })
+		if err != nil {
+			return fmt.Errorf("in fragments %v: %w", order, err)
+		}
+		if err := h.a.fromOutside(d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // hairpinQuery: a pod pings the address that the pods have outside.

@@ -30,6 +30,7 @@ func (f *flow) errorIn(e icmpError) error {
 	if e.quote == nil {
 		e.quote = f.seen.raw
 	}
+	f.since[f.pod] = f.pod.count() // an earlier error of the type is no answer to this one
 	err := f.out.send(packettest.IPv4{Src: e.from, Dst: f.ext.addr, Proto: packet.ProtoICMP},
 		packettest.ICMP{Type: e.icmpType, Code: e.code, ID: e.length, Seq: e.mtu, BadChecksum: e.bad}, packettest.Payload(e.quote))
 	if err != nil {
@@ -150,6 +151,9 @@ func survivesErrors(proto uint8) func(*scene) error {
 	}
 }
 
+// shortestQuote is what RFC 792 asks for: a header and 8 bytes.
+const shortestQuote = packet.IPv4MinLen + 8
+
 // translatesErrors: these errors come in, about a conversation in each protocol.
 func translatesErrors(errs []icmpError, protos ...uint8) func(*scene) error {
 	return func(s *scene) error {
@@ -161,6 +165,10 @@ func translatesErrors(errs []icmpError, protos ...uint8) func(*scene) error {
 			for _, e := range errs {
 				if err := f.errorIn(e); err != nil {
 					return err
+				}
+				e.quote = f.seen.raw[:shortestQuote]
+				if err := f.errorIn(e); err != nil {
+					return fmt.Errorf("with the shortest quote: %w", err)
 				}
 			}
 		}

@@ -16,7 +16,10 @@ import (
 )
 
 // nftables is the plain Linux node with masquerade, as an operator would write it.
-type nftables struct{ *node }
+type nftables struct {
+	*node
+	found timeouts // at first
+}
 
 const nftablesHost = "node3"
 
@@ -34,8 +37,13 @@ func openNftables(l *lab.Lab, out *station) (*nftables, error) {
 	if n.b.eth.Dst, err = deviceMAC(l, nftablesHost, "pod3b"); err != nil {
 		return nil, err
 	}
-	d := &nftables{n}
-	return d, errors.Join(nft(l, nftablesHost, d.rules()), d.sysctl("ipv4/icmp_ratelimit", "0"))
+	d := &nftables{node: n}
+	if err := nft(l, nftablesHost, d.rules()); err != nil {
+		return nil, err
+	}
+	d.found, err = d.readTimeouts()
+	// The kernel's limit of errors is none of NAT's.
+	return d, errors.Join(err, d.sysctl("ipv4/icmp_ratelimit", "0"))
 }
 
 // rules is the usual masquerade behind what makes the realms what they are.
@@ -63,8 +71,10 @@ func (d *nftables) forget() error {
 	return d.lab.Do(d.host, func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) })
 }
 
-// timeouts are sysctls, which a new namespace has at their defaults.
-func (d *nftables) timeouts() (t timeouts, err error) {
+func (d *nftables) timeouts() (timeouts, error) { return d.found, nil }
+
+// readTimeouts reads sysctls, which a new namespace has at their defaults.
+func (d *nftables) readTimeouts() (t timeouts, err error) {
 	get := func(key string) time.Duration {
 		v, e := d.readSysctl("netfilter/nf_conntrack_" + key)
 		seconds, e2 := strconv.Atoi(strings.TrimSpace(v))

@@ -3,12 +3,13 @@ package natconf
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // requirement is a demand on a NAT, and how it is tried.
 type requirement struct {
 	id     string
-	level  string // MUST, SHOULD or MAY; RECOMMENDED is SHOULD
+	level  string // MUST, SHOULD or MAY, RECOMMENDED being SHOULD; empty beyond the RFCs
 	demand string
 	probe  func(*scene) error
 	// waits: the probe waits for timeouts, on a device where they are short, beside
@@ -20,6 +21,11 @@ type requirement struct {
 
 	ringway, nft  verdict // what is expected
 	why, nftNotes string  // of a verdict that is not met
+}
+
+// name is the id as the name of a subtest.
+func (r *requirement) name() string {
+	return strings.NewReplacer(", ", "-", " ", "-").Replace(r.id)
 }
 
 type verdict string
@@ -60,7 +66,10 @@ func (r *requirement) judge(dev device) result {
 	case isBroken(err):
 		return result{err: err}
 	}
-	return result{verdict: notMet, seen: seen.Error()}
+	if errors.Is(err, errNoOption) {
+		return result{verdict: notMet, seen: seen.Error()}
+	}
+	return result{verdict: notMet, seen: fmt.Sprintf("%v; with %s: %v", seen, r.option, err)}
 }
 
 func (r *requirement) try(dev device, in realmName) error {

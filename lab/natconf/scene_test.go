@@ -19,6 +19,16 @@ type scene struct {
 	realm
 
 	since map[*station]int // how many datagrams had arrived when the probe began
+
+	// owners are the pods' ports by what they are outside; overloaded says which of
+	// these has two.
+	owners     map[mapping]endpoint
+	overloaded *string
+}
+
+type mapping struct {
+	proto uint8
+	ext   endpoint
 }
 
 // realm is a part of the outside for which the NAT is configured in a way of its
@@ -31,7 +41,10 @@ type realm struct {
 // newScene makes the scene of one probe.
 func newScene(dev device, r realmName) *scene {
 	n := dev.common()
-	s := &scene{dev: dev, a: n.a, b: n.b, out: n.out, realm: n.realms[r], since: map[*station]int{}}
+	s := &scene{
+		dev: dev, a: n.a, b: n.b, out: n.out, realm: n.realms[r],
+		since: map[*station]int{}, owners: map[mapping]endpoint{}, overloaded: new(string),
+	}
 	for _, at := range []*station{s.a, s.b, s.out} {
 		s.since[at] = at.count()
 	}
@@ -43,6 +56,23 @@ func (s *scene) in(r realmName) *scene {
 	other := *s
 	other.realm = s.dev.common().realms[r]
 	return &other
+}
+
+// own notes what a pod's port is called outside.
+func (s *scene) own(proto uint8, ext, pod endpoint) {
+	m := mapping{proto, ext}
+	if other, taken := s.owners[m]; taken && other != pod {
+		*s.overloaded = fmt.Sprintf("%s and %s both left as %s", other, pod, ext)
+	}
+	s.owners[m] = pod
+}
+
+// noneShared tells whether two of the pods' ports were one outside.
+func (s *scene) noneShared() error {
+	if *s.overloaded != "" {
+		return errors.New(*s.overloaded)
+	}
+	return nil
 }
 
 // broken is an error of the lab itself: it says nothing about the NAT.

@@ -31,86 +31,85 @@ type suite struct {
 	nftables                              *nftables
 }
 
+// results are by device and requirement.
+type results map[string]map[string]result
+
 // TestNATConformance tries every requirement on Ringway and on nftables.
 func TestNATConformance(t *testing.T) {
 	netnstest.Root(t)
-	s := openSuite(t)
-	results := map[string]map[string]result{
-		"Ringway":  s.tryRingway(t),
-		"nftables": s.tryNftables(t),
-	}
-	if *update {
-		must(t, writeDocument(results))
-	}
-}
-
-// tryRingway tries all requirements on the nodes with Ringway. Those whose probes
-// wait are tried beside the others.
-func (s *suite) tryRingway(t *testing.T) map[string]result {
-	results := map[string]result{}
+	s := openSuite(t, 1)
+	got := results{"ringway": {}, "nftables": {}}
 	waiting := beginWaiting(s.ringwayShort)
-	for i := range requirements {
-		r := &requirements[i]
-		switch {
-		case r.waits:
-			continue
-		case r.limited:
-			results[r.id] = r.judge(s.ringwayLimited)
-		default:
-			results[r.id] = r.judge(s.ringway)
-		}
-		report(t, "ringway", r, r.ringway, results[r.id])
+	t.Run("ringway", func(t *testing.T) {
+		s.tryRingway(t, got["ringway"])
+		finishWaiting(t, waiting, got["ringway"], ofRingway)
+	})
+	t.Run("nftables", func(t *testing.T) { s.tryNftables(t, got["nftables"]) })
+	if *update {
+		must(t, writeDocument(got))
 	}
-	for i := range requirements {
-		if r := &requirements[i]; r.waits {
-			results[r.id] = <-waiting[r.id]
-			report(t, "ringway", r, r.ringway, results[r.id])
-		}
-	}
-	return results
 }
 
-// tryNftables tries all requirements on the one node with nftables, which is
-// changed on the way.
-func (s *suite) tryNftables(t *testing.T) map[string]result {
-	results := map[string]result{}
+// TestNATConformanceOfTwoWorkers: with the pods on different workers, and replies
+// on any queue, nothing is different.
+func TestNATConformanceOfTwoWorkers(t *testing.T) {
+	netnstest.Root(t)
+	openSuite(t, 2).tryRingway(t, map[string]result{})
+}
+
+func ofRingway(r *requirement) verdict  { return r.ringway }
+func ofNftables(r *requirement) verdict { return r.nft }
+
+// tryRingway tries all requirements on the nodes with Ringway but those whose
+// probes wait.
+func (s *suite) tryRingway(t *testing.T, got map[string]result) {
 	for i := range requirements {
 		r := &requirements[i]
 		if r.waits {
 			continue
 		}
-		if r.limited {
-			must(t, s.nftables.limit(quota))
+		t.Run(r.name(), func(t *testing.T) {
+			dev := s.ringway
+			if r.limited {
+				dev = s.ringwayLimited
+			}
+			got[r.id] = r.judge(dev)
+			report(t, r, r.ringway, got[r.id])
+		})
+	}
+}
+
+// tryNftables tries all requirements on the one node with nftables, which is
+// changed on the way.
+func (s *suite) tryNftables(t *testing.T, got map[string]result) {
+	for i := range requirements {
+		r := &requirements[i]
+		if r.waits {
+			continue
 		}
-		results[r.id] = r.judge(s.nftables)
-		if r.limited {
-			must(t, s.nftables.unlimit())
-		}
-		report(t, "nftables", r, r.nft, results[r.id])
+		t.Run(r.name(), func(t *testing.T) {
+			if r.limited {
+				must(t, s.nftables.limit(quota))
+				defer func() { must(t, s.nftables.unlimit()) }()
+			}
+			got[r.id] = r.judge(s.nftables)
+			report(t, r, r.nft, got[r.id])
+		})
 	}
 	must(t, s.nftables.shorten())
-	waiting := beginWaiting(s.nftables)
-	for i := range requirements {
-		if r := &requirements[i]; r.waits {
-			results[r.id] = <-waiting[r.id]
-			report(t, "nftables", r, r.nft, results[r.id])
-		}
-	}
-	return results
+	finishWaiting(t, beginWaiting(s.nftables), got, ofNftables)
 }
 
 // report holds a result against what is expected.
-func report(t *testing.T, device string, r *requirement, want verdict, got result) {
+func report(t *testing.T, r *requirement, want verdict, got result) {
 	t.Helper()
-	t.Run(device+"/"+strings.ReplaceAll(r.id, " ", "-"), func(t *testing.T) {
-		if got.err != nil {
-			t.Fatal(got.err)
-		}
-		t.Logf("%-30s %-9s %s", r.id, device, got)
-		if got.verdict != want {
-			t.Errorf("%s: %s: expected %s", r.id, got, want)
-		}
-	})
+	if got.err != nil {
+		t.Fatal(got.err)
+	}
+	t.Logf("%-30s %s", r.id, got)
+	if got.verdict != want {
+		t.Errorf("%s: %s: expected %s", r.id, got, want)
+	}
 }
 
 // beginWaiting starts the probes that wait for timeouts, all at once.
@@ -128,11 +127,24 @@ func beginWaiting(dev device) map[string]chan result {
 	return results
 }
 
-func openSuite(t *testing.T) *suite {
+// finishWaiting collects what beginWaiting has started.
+func finishWaiting(t *testing.T, waiting map[string]chan result, got map[string]result, want func(*requirement) verdict) {
+	for i := range requirements {
+		r := &requirements[i]
+		if !r.waits {
+			continue
+		}
+		got[r.id] = <-waiting[r.id]
+		t.Run(r.name(), func(t *testing.T) { report(t, r, want(r), got[r.id]) })
+	}
+}
+
+// openSuite builds the lab and takes its nodes; the agents have that many workers.
+func openSuite(t *testing.T, workers int) *suite {
 	t.Helper()
 	s := &suite{}
 	var err error
-	l := openLab(t)
+	l := openLab(t, workers)
 	router, err := deviceMAC(l, "router", "eth2")
 	must(t, err)
 	s.out, err = openStation(l, "ext", router)
@@ -165,14 +177,14 @@ func openSuite(t *testing.T) *suite {
 
 // openLab builds the lab of the original scenario with a second pod on each of
 // the nodes under test.
-func openLab(t *testing.T) *lab.Lab {
+func openLab(t *testing.T, workers int) *lab.Lab {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "ringway")
 	must(t, buildRingway(binary))
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	l, err := lab.Up(ctx, lab.Options{
-		Prefix: fmt.Sprintf("rwt%dc-", os.Getpid()), Binary: binary,
+		Prefix: fmt.Sprintf("rwt%dc-", os.Getpid()), Binary: binary, Workers: workers, UplinkQueues: workers,
 		Pods: []lab.Pod{
 			{Name: "pod1", Node: "node1", Address: netip.MustParseAddr("10.200.0.3")},
 			{Name: "pod1b", Node: "node1", Address: netip.MustParseAddr("10.200.0.7")},

@@ -12,7 +12,7 @@ import (
 var rfc5382 = []requirement{
 	{id: "RFC 5382 REQ-1", level: "MUST", demand: "a pod's port is one and the same outside, whatever the destination",
 		probe: mappingOf(packet.ProtoTCP), ringway: met, nft: notMet, nftNotes: "another port where the first choice is taken"},
-	{id: "RFC 5382 REQ-2", level: "MUST", demand: "every valid sequence of segments passes: closing by either side and both at once, half-closed, reset, reopened",
+	{id: "RFC 5382 REQ-2", level: "MUST", demand: "every valid sequence of segments passes: closing by either side and both at once, half-closed, half-open, reset, reopened",
 		probe: sequences, ringway: met, nft: met},
 	{id: "RFC 5382 REQ-2a", level: "MUST", demand: "simultaneous open",
 		probe: simultaneousOpen, ringway: met, nft: met},
@@ -40,29 +40,47 @@ var rfc5382 = []requirement{
 // sequences plays connections through to their end.
 func sequences(s *scene) error {
 	data := packet.TCPPsh | packet.TCPAck
-	for name, play := range map[string]func(*flow) error{
-		"closed by the pod": (*flow).close,
-		"closed by the outside": func(f *flow) error {
+	more := func(f *flow) func() error {
+		return func() error { return f.segmentIn(data, newTag()) }
+	}
+	for _, sequence := range []struct {
+		name string
+		play func(*flow) error
+	}{
+		{"closed by the pod", (*flow).close},
+		{"closed by the outside", func(f *flow) error {
 			return firstError(f.inSegment(finAck), f.outSegment(ack), f.outSegment(finAck), f.inSegment(ack))
-		},
-		"closed by both at once": func(f *flow) error {
+		}},
+		{"closed by both at once", func(f *flow) error {
 			return firstError(f.outSegment(finAck), f.inSegment(finAck), f.outSegment(ack), f.inSegment(ack))
-		},
-		"half-closed": func(f *flow) error {
-			more := func() error { return f.segmentIn(data, newTag()) }
-			return firstError(f.outSegment(finAck), f.inSegment(ack), more, more, more, f.inSegment(finAck), f.outSegment(ack))
-		},
-		"reset by the pod":     func(f *flow) error { return f.segmentOut(packet.TCPRst|packet.TCPAck, nil) },
-		"reset by the outside": func(f *flow) error { return f.segmentIn(packet.TCPRst|packet.TCPAck, nil) },
-		"reopened after close": func(f *flow) error { return firstError(f.close, f.reopen, f.both, f.close) },
-		"SYN once more":        func(f *flow) error { return nil },
+		}},
+		{"half-closed", func(f *flow) error {
+			return firstError(f.outSegment(finAck), f.inSegment(ack), more(f), more(f), more(f), f.inSegment(finAck), f.outSegment(ack))
+		}},
+		{"reset by the pod", func(f *flow) error { return f.segmentOut(packet.TCPRst|packet.TCPAck, nil) }},
+		{"reset by the outside", func(f *flow) error { return f.segmentIn(packet.TCPRst|packet.TCPAck, nil) }},
+		{"half-open and found out", (*flow).halfOpen},
+		{"reopened after close", func(f *flow) error { return firstError(f.close, f.reopen, f.both, f.close) }},
 	} {
 		f := s.tcp(s.a, s.o1)
-		if err := firstError(f.open, f.both, f.both, func() error { return play(f) }); err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+		if err := firstError(f.open, f.both, f.both, func() error { return sequence.play(f) }); err != nil {
+			return fmt.Errorf("%s: %w", sequence.name, err)
 		}
 	}
 	return nil
+}
+
+// halfOpen is RFC 9293 3.5.1: the pod has lost its end, opens anew, learns from the
+// acknowledgment that the other has not, resets that, and opens.
+func (f *flow) halfOpen() error {
+	lost, anew := f.podSeq, f.podSeq+200_000
+	return firstError(
+		func() error { return f.segmentOutAt(anew, syn, nil) },
+		func() error { return f.segmentInAt(f.oSeq, ack, nil) },
+		func() error { return f.segmentOutAt(lost, packet.TCPRst, nil) },
+		func() error { f.podSeq, f.oSeq = anew, f.oSeq+200_000; return f.outSegment(syn)() },
+		f.inSegment(synAck), f.outSegment(ack), f.both, f.close,
+	)
 }
 
 // reopen begins a new connection on the same ports, with a later sequence number.

@@ -30,7 +30,7 @@ var rfc7857 = []requirement{
 	{id: "RFC 7857 7.1", level: "SHOULD", demand: "nor does an ICMP error from the pod",
 		probe: podsErrorsRefreshNothing, waits: true, ringway: met, nft: met},
 	{id: "RFC 7857 9", level: "SHOULD", demand: "ports are random (RFC 6056)",
-		probe: randomPorts, option: random, ringway: met, nft: byOption, nftNotes: "the pod's own, unless fully-random"},
+		probe: randomPorts, option: random, ringway: met, nft: byOption, nftNotes: "the pod's own"},
 	{id: "RFC 7857 10", level: "SHOULD", demand: "two pods' datagrams do not share an IP identification (RFC 6864)",
 		probe: identifications, ringway: met, nft: notMet, nftNotes: "kept as they are"},
 	{id: "RFC 7857 12", level: "MUST", demand: "a ping of the pods' own address outside is answered",
