@@ -132,6 +132,16 @@ func (f podFrames) send(proto uint8, port, to uint16) {
 	}
 }
 
+// checkHealthy wants node1 to find nothing wrong with itself.
+func checkHealthy(t *testing.T, l *Lab) {
+	t.Helper()
+	s, err := l.AgentStatus(testContext(t, 5*time.Second), "node1")
+	must(t, err)
+	if !s.GetHealthy() {
+		t.Errorf("node1 is not healthy: %q", s.GetReasons())
+	}
+}
+
 // ephemeral is an address of a host with a port that its kernel chooses.
 func ephemeral(l *Lab, host string) netip.AddrPort { return netip.AddrPortFrom(l.Address(host), 0) }
 

@@ -31,6 +31,7 @@ func TestMasqueradeChanges(t *testing.T) {
 	t.Run("under traffic", func(t *testing.T) { changeOften(t, l) })
 	t.Run("turned off", func(t *testing.T) { turnOff(t, l) })
 	t.Run("nothing leaks", func(t *testing.T) { leakNothing(t, l) })
+	checkHealthy(t, l)
 }
 
 // changeOften puts ext on the list of what is not masqueraded and takes it off

@@ -146,6 +146,7 @@ func TestEveryPortIsUsed(t *testing.T) {
 		}
 	}
 	host.check(t)
+	checkHealthy(t, l)
 }
 
 // reuse fills all but one port, which a real connection gets, and the next one

@@ -102,6 +102,7 @@ func TestFloodsHurtTheirPodOnly(t *testing.T) {
 	if _, err := l.TransferTCP(testContext(t, 10*time.Second), "pod1", "ext", l.Address("ext"), 1<<20); err != nil {
 		t.Errorf("a new connection: %v", err)
 	}
+	checkHealthy(t, l)
 }
 
 // checkQuota wants the flooding pod to have its quota of flows and no other pod to

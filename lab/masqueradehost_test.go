@@ -19,7 +19,9 @@ type hostPort struct {
 	port     uint16
 }
 
-func (p hostPort) address(l *Lab) netip.AddrPort { return netip.AddrPortFrom(l.Address("node1"), p.port) }
+func (p hostPort) address(l *Lab) netip.AddrPort {
+	return netip.AddrPortFrom(l.Address("node1"), p.port)
+}
 
 // serve has node1 echo on the port until the test ends.
 func (p hostPort) serve(t *testing.T, l *Lab) {
@@ -108,6 +110,7 @@ func TestHostKeepsItsPorts(t *testing.T) {
 	stop()
 	host.open(t)
 	host.check(t)
+	checkHealthy(t, l)
 }
 
 // callFromPort connects node1 to ext from a port that is one of SNAT's.

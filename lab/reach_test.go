@@ -84,6 +84,7 @@ func TestReach(t *testing.T) {
 					t.Run(mode+"/"+c.from+" to "+c.to, func(t *testing.T) { c.check(t, l, size) })
 				}
 			}
+			checkHealthy(t, l)
 		})
 	}
 }
