@@ -51,6 +51,8 @@ const (
 	NewFlow
 	// Translated: NAT has done what there was to do.
 	Translated
+	// Query: a DNS query or answer that is no flow's.
+	Query
 	// Inbound: another worker has dealt with its source's half of the flow.
 	Inbound
 	// Hairpin: a local endpoint sent it to an SNAT address of ours; its source is

@@ -55,6 +55,14 @@ const (
 	ICMPErrorInvalid
 	ICMPErrorUnrelated
 
+	// redirect, and services in decide
+	ServiceNoBackend
+	ServiceNoPort
+	DNSQuota
+	DNSLate
+	DNSDuplicate
+	DNSRefused
+
 	// route
 	NoRoute
 	TTLExceeded
@@ -132,6 +140,13 @@ var reasons = [NumReasons]reasonText{
 	NATRuleDrop:        {"nat-rule-drop", "a masquerade rule says drop", true},
 	ICMPErrorInvalid:   {"icmp-error-invalid", "an ICMP error whose checksum, or that of the header it quotes, is wrong (RFC 5508 REQ-3)", false},
 	ICMPErrorUnrelated: {"icmp-error-unrelated", "an ICMP error that quotes no flow of ours (RFC 5508 REQ-4)", true},
+
+	ServiceNoBackend: {"service-no-backend", "to a service that has no healthy backend", false},
+	ServiceNoPort:    {"service-no-port", "to the address of a service, at a port that it has not", false},
+	DNSQuota:         {"dns-quota", "the pod has as many DNS queries in flight as it may have", false},
+	DNSLate:          {"dns-late", "a DNS answer to a query that was answered or given up already", true},
+	DNSDuplicate:     {"dns-duplicate", "a DNS answer that came twice", true},
+	DNSRefused:       {"dns-refused", "an ICMP error from a redirect's backend, used up: the query went to the original service", true},
 
 	NoRoute:              {"no-route", "no route to the destination", false},
 	TTLExceeded:          {"ttl-exceeded", "the TTL ran out here", true},
