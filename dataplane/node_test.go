@@ -40,10 +40,9 @@ type testConfig struct {
 	edit            func(*Tables)
 
 	flowQuota, portQuota int
+	flows                int    // capacity of the conntrack tables; 0: 4096
+	stateDir             string // of their files; "": in memory only
 }
-
-// testFlows is the capacity of a test node's conntrack tables.
-const testFlows = 4096
 
 var (
 	uplinkMAC = packet.MAC{0x02, 0, 0, 0, 0, 0x64}
@@ -60,10 +59,13 @@ const (
 func newTestNode(t testing.TB, c testConfig) *testNode {
 	t.Helper()
 	c.workers, c.queues, c.frames = max(c.workers, 1), max(c.queues, 1), max(c.frames, 1024)
+	if c.flows == 0 {
+		c.flows = 4096
+	}
 	n := &testNode{t: t, core: &core{resolve: make(chan resolveRequest, 64), log: slog.New(slog.DiscardHandler)}}
 	n.openOwners()
 	o := flowOptions{
-		workers: c.workers, limit: conntrack.NewLimit(testFlows), capacity: testFlows, maxSlots: 8,
+		dir: c.stateDir, workers: c.workers, limit: conntrack.NewLimit(c.flows), capacity: c.flows, maxSlots: 8,
 		quota: c.flowQuota, portQuota: c.portQuota, timeouts: DefaultConfig().Timeouts.conntrack(),
 	}
 	for id := range c.workers {
