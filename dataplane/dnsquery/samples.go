@@ -31,12 +31,11 @@ type Samples struct {
 	offered uint64 // the producer's
 	fresh   int64  // the producer's: when none will have been taken for a second
 
-	_      [64]byte      // the two sides do not share a cache line
-	head   atomic.Uint64 // samples that were ever taken
-	lost   atomic.Uint64
-	_      [64]byte
-	tail   atomic.Uint64 // samples that were ever drained
-	copied Sample        // the consumer's
+	_    [64]byte      // the two sides do not share a cache line
+	head atomic.Uint64 // samples that were ever taken
+	lost atomic.Uint64
+	_    [64]byte
+	tail atomic.Uint64 // samples that were ever drained
 }
 
 // NewSamples makes room for so many samples, rounded up to a power of two (0 or less:
@@ -73,9 +72,8 @@ func (s *Samples) Offer(slot uint32, redirect uint16, payload []byte, now int64)
 func (s *Samples) Drain(f func(*Sample)) (n int) {
 	for head := s.head.Load(); s.tail.Load() != head; n++ {
 		tail := s.tail.Load()
-		s.copied = s.ring[tail&s.mask]
+		f(&s.ring[tail&s.mask])
 		s.tail.Store(tail + 1)
-		f(&s.copied)
 	}
 	return n
 }

@@ -124,3 +124,240 @@ func TestBackendAnswersAfterAll(t *testing.T) {
 	s.answer(upstream, Late)
 	s.answer(backend, Duplicate)
 }
+
+// TestTwoTypesFromOneSocket: getaddrinfo(3) asks for A and AAAA from one socket at
+// once, with IDs of their own.
+func TestTwoTypesFromOneSocket(t *testing.T) {
+	s := newScene(t, Options{})
+	for _, id := range []uint16{100, 101} {
+		s.query.ID = id
+		s.ask(NewQuery)
+	}
+	if s.table.InFlight() != 2 {
+		t.Fatalf("%d in flight", s.table.InFlight())
+	}
+	for _, id := range []uint16{101, 100} {
+		s.query.ID = id
+		if e := s.answer(backend, ByBackend); e.ID != id || e.Frontend != frontend {
+			t.Errorf("%+v", e)
+		}
+	}
+}
+
+// TestTwoServersFromOneSocket: a resolver that sends one query to all its servers at
+// once, with one ID, has them answered, though both redirects go to one backend.
+func TestTwoServersFromOneSocket(t *testing.T) {
+	s := newScene(t, Options{})
+	s.ask(NewQuery)
+	s.query.Frontend++
+	s.now++
+	s.ask(NewQuery)
+	if e := s.answer(backend, ByBackend); e.Frontend != frontend {
+		t.Errorf("%+v was asked first", e)
+	}
+	if e := s.answer(backend, ByBackend); e.Frontend != frontend+1 {
+		t.Errorf("%+v was asked last", e)
+	}
+	s.answer(backend, Duplicate)
+}
+
+// TestIDComesAgain: a client may use port and ID once more when it has its answer,
+// and may then get the duplicate of the earlier answer, as it may without us.
+func TestIDComesAgain(t *testing.T) {
+	s := newScene(t, Options{})
+	for range 5 {
+		s.ask(NewQuery)
+		s.answer(backend, ByBackend)
+		s.answer(backend, Duplicate)
+	}
+	if c := s.counts(); c.Queries != 5 || c.CacheAnswers != 5 || c.Duplicates != 5 {
+		t.Errorf("%+v", c)
+	}
+}
+
+// TestRetransmission: it does not move the deadline of the backend, but an overdue
+// query lasts as long as its client asks.
+func TestRetransmission(t *testing.T) {
+	s := newScene(t, Options{})
+	first := s.ask(NewQuery)
+	s.wait(150*time.Millisecond, 0)
+	if e := s.ask(Retransmission); e != first || e.Overdue() || s.table.InFlight() != 1 {
+		t.Fatalf("%+v", e)
+	}
+	s.wait(50*time.Millisecond, 1)
+	for range 4 {
+		s.wait(4*time.Second, 0)
+		e, r := s.table.Ask(s.query, datagram(9), s.now)
+		if e != first || r != Retransmission || !e.Overdue() || !bytes.Equal(s.table.Copy(e), []byte{9}) {
+			t.Fatalf("%+v %v", e, r)
+		}
+	}
+	s.answer(backend, ByBackend)
+	if c := s.counts(); c.Retransmissions != 5 || c.Latency[len(Bounds)] != 1 || c.LatencySum != uint64(16*second+200*milli) {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	s := newScene(t, Options{})
+	s.ask(NewQuery)
+	s.wait(200*time.Millisecond, 1)
+	s.table.SetUpstream(s.due[0], upstream, 53)
+	if at, ok := s.table.NextDeadline(s.now); at != s.now+5*second || !ok {
+		t.Errorf("next deadline in %v", time.Duration(at-s.now))
+	}
+	s.wait(5*time.Second-1, 0)
+	if s.table.InFlight() != 1 {
+		t.Error("given up too early")
+	}
+	s.wait(1, 0)
+	if _, ok := s.table.NextDeadline(s.now); ok || s.table.InFlight() != 0 {
+		t.Errorf("%d in flight", s.table.InFlight())
+	}
+	s.wait(5*time.Second-1, 0)
+	s.answer(backend, Late)
+	s.answer(upstream, Late)
+	s.wait(1, 0)
+	s.answer(backend, Unknown)
+	if c := s.counts(); c.Unanswered != 1 || c.Resends != 1 || c.Late != 2 {
+		t.Errorf("%+v", c)
+	}
+}
+
+func TestRefused(t *testing.T) {
+	s := newScene(t, Options{})
+	s.ask(NewQuery)
+	s.query.ID++
+	s.ask(NewQuery)
+	if s.table.Refused(s.from(upstream), s.query.ID, s.now) {
+		t.Error("by whom was not asked")
+	}
+	if !s.table.Refused(s.from(backend), s.query.ID, s.now) {
+		t.Error("not known")
+	}
+	if at, ok := s.table.NextDeadline(s.now); at != s.now || !ok {
+		t.Error("not due at once")
+	}
+	s.wait(0, 1)
+	if s.due[0].ID != s.query.ID {
+		t.Errorf("%+v is due", s.due[0])
+	}
+	s.table.SetUpstream(s.due[0], upstream, 53)
+	// A second error, one of upstream, and one after the answer concern nobody, least
+	// of all the client.
+	for _, server := range []uint32{backend, upstream, backend} {
+		if !s.table.Refused(s.from(server), s.query.ID, s.now) {
+			t.Error("not known")
+		}
+		s.wait(0, 0)
+	}
+	s.answer(upstream, ByUpstream)
+	if !s.table.Refused(s.from(backend), s.query.ID, s.now) {
+		t.Error("not known any more")
+	}
+	if c := s.counts(); c.Refused != 1 || s.table.InFlight() != 1 {
+		t.Errorf("%+v, %d in flight", c, s.table.InFlight())
+	}
+}
+
+func TestRefusedPort(t *testing.T) {
+	s := newScene(t, Options{})
+	for _, port := range []uint16{40000, 40001} {
+		s.query.ClientPort = port
+		for s.query.ID = range 3 {
+			s.ask(NewQuery)
+		}
+	}
+	if s.table.RefusedPort(s.from(upstream), s.now) {
+		t.Error("by whom was not asked")
+	}
+	if !s.table.RefusedPort(s.from(backend), s.now) {
+		t.Error("not known")
+	}
+	s.wait(0, 3)
+	for i, e := range s.due[:3] {
+		if e.ClientPort != 40001 || e.ID != uint16(i) {
+			t.Errorf("%+v is due", e)
+		}
+		s.table.SetUpstream(e, upstream, 53)
+	}
+	if !s.table.RefusedPort(s.from(upstream), s.now) {
+		t.Error("upstream is not known")
+	}
+	s.wait(0, 0)
+}
+
+// TestCopies: of what can be sent again as it came.
+func TestCopies(t *testing.T) {
+	s := newScene(t, Options{CopyBytes: 30})
+	fragment := datagram(make([]byte, 30)...)
+	fragment.Flags = packet.Fragment
+	for name, c := range map[string]struct {
+		p      *packet.Packet
+		copied int
+	}{
+		"fits":     {datagram(make([]byte, 30)...), 30},
+		"too long": {datagram(make([]byte, 31)...), 0},
+		"fragment": {fragment, 0},
+	} {
+		s.query.ID++
+		e, _ := s.table.Ask(s.query, c.p, s.now)
+		if got := s.table.Copy(e); len(got) != c.copied || cap(got) != c.copied {
+			t.Errorf("%s: %d bytes", name, len(got))
+		}
+	}
+}
+
+func TestEndpointIsGone(t *testing.T) {
+	s := newScene(t, Options{})
+	s.ask(NewQuery)
+	gone := s.query
+	s.query.Slot, s.query.Client = 4, client+1
+	s.ask(NewQuery)
+	s.table.Forget(gone.Slot, s.now)
+	if s.table.InFlight() != 1 || s.table.InFlightOf(gone.Slot) != 0 || s.counts().Queries != 1 {
+		t.Errorf("%d in flight, %+v", s.table.InFlight(), s.counts())
+	}
+	s.query = gone
+	if s.counts() != (Stats{}) {
+		t.Errorf("%+v", s.counts())
+	}
+	s.answer(backend, Late)
+}
+
+func TestRedirectIsGone(t *testing.T) {
+	s := newScene(t, Options{})
+	s.ask(NewQuery)
+	s.query.Redirect++
+	s.query.ID++
+	s.ask(NewQuery)
+	s.table.ForgetRedirect(2)
+	if s.counts().Queries != 1 {
+		t.Errorf("%+v", s.counts())
+	}
+	s.query.ID--
+	s.answer(backend, ByBackend)
+}
+
+func TestLatencies(t *testing.T) {
+	s := newScene(t, Options{})
+	for i, after := range []time.Duration{0, 100e3, 100e3 + 1, 1e6, 200e6, 200e6 + 1, 1e9, 1e9 + 1} {
+		s.ask(NewQuery)
+		s.now += int64(after)
+		if _, r := s.table.Answer(s.from(backend), Header{ID: s.query.ID, Flags: 0x8180 | uint16(i)}, s.now); !r.OK() {
+			t.Fatal(r)
+		}
+	}
+	c := s.counts()
+	if want := [len(Bounds) + 1]uint64{0: 2, 1: 1, 3: 1, 10: 1, 11: 1, 12: 1, 13: 1}; c.Latency != want {
+		t.Errorf("%v, want %v", c.Latency, want)
+	}
+	if want := [16]uint64{1, 1, 1, 1, 1, 1, 1, 1}; c.RCodes != want {
+		t.Errorf("%v, want %v", c.RCodes, want)
+	}
+	sum := Stats{Queries: 1, RCodes: [16]uint64{3: 4}}
+	sum.Add(&c)
+	if sum.Queries != 9 || sum.RCodes[3] != 5 || sum.LatencySum != c.LatencySum {
+		t.Errorf("%+v", sum)
+	}
+}
