@@ -48,10 +48,8 @@ func ParseIPMasq(doc []byte, profile Profile) (IPMasq, error) {
 // oneDocument is the root of the only document of doc; nil where it has no
 // content.
 func oneDocument(doc []byte) (*yaml.Node, error) {
-	for i, line := range bytes.Split(doc, []byte("\n")) {
-		if !utf8.Valid(line) || bytes.ContainsFunc(line, unprintable) {
-			return nil, fmt.Errorf("line %d: what is there is no text: write it in UTF-8", i+1)
-		}
+	if err := textProblem(doc); err != nil {
+		return nil, err
 	}
 	d := yaml.NewDecoder(bytes.NewReader(doc))
 	var first, second yaml.Node
@@ -69,6 +67,16 @@ func oneDocument(doc []byte) (*yaml.Node, error) {
 		return nil, yamlProblem(err)
 	}
 	return first.Content[0], nil
+}
+
+// textProblem is what YAML's reader would say without the line.
+func textProblem(doc []byte) error {
+	for i, line := range bytes.Split(doc, []byte("\n")) {
+		if !utf8.Valid(line) || bytes.ContainsFunc(line, unprintable) {
+			return fmt.Errorf("line %d: what is there is no text: write it in UTF-8", i+1)
+		}
+	}
+	return nil
 }
 
 func unprintable(r rune) bool { return unicode.IsControl(r) && r != '\t' && r != '\r' }

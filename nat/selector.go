@@ -2,7 +2,7 @@ package nat
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/selection"
@@ -35,6 +35,23 @@ var operators = map[string]selection.Operator{
 
 // IsZero: it says nothing, and so selects everything.
 func (s Selector) IsZero() bool { return len(s.MatchLabels)+len(s.MatchExpressions) == 0 }
+
+// normal is s with nil for what is empty, so that two that say the same are equal.
+func (s Selector) normal() Selector {
+	if len(s.MatchLabels) == 0 {
+		s.MatchLabels = nil
+	}
+	if len(s.MatchExpressions) == 0 {
+		s.MatchExpressions = nil
+	}
+	s.MatchExpressions = slices.Clone(s.MatchExpressions)
+	for i := range s.MatchExpressions {
+		if e := &s.MatchExpressions[i]; len(e.Values) == 0 {
+			e.Values = nil
+		}
+	}
+	return s
+}
 
 // Compile makes s ready to be asked often. The error names what is no label or
 // operator.
@@ -77,5 +94,5 @@ func (s Selector) String() string {
 	if compiled.Empty() {
 		return "every pod"
 	}
-	return strings.TrimSpace(compiled.String())
+	return compiled.String()
 }

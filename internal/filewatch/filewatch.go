@@ -1,12 +1,14 @@
-// Package filewatch tells when the content of one file may have changed, in
-// whatever way that happened: written in place, renamed over, removed, or swapped
-// behind a symlink as Kubernetes does with a mounted ConfigMap.
+// Package filewatch tells when the content of one file, or of the files of one
+// directory, may have changed, in whatever way that happened: written in place,
+// renamed over, removed, or swapped behind a symlink as Kubernetes does with a
+// mounted ConfigMap.
 package filewatch
 
 import (
 	"context"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -17,18 +19,18 @@ import (
 // writes in several steps, and the first of them truncates.
 const Settle = 100 * time.Millisecond
 
-// Watcher watches one file. Directories are watched instead of the file: a watch
+// Watcher watches one file, or one directory without those below it. Directories are watched instead of the file: a watch
 // on a file stays with the inode, which the rename of a careful editor and the
 // symlink swap of a Kubernetes volume leave behind.
 type Watcher struct {
 	path     string
 	log      *slog.Logger
 	notifier *fsnotify.Watcher
-	target   string // directory that the path leads to, watched as well; "" where it is the path's own
+	target   string // directory that the path leads to or is, watched as well; "" where it is the path's own
 }
 
-// New starts to watch path, which need not exist. Its directory must: its coming
-// would go unseen. The Watcher is closed by Run.
+// New starts to watch path, which need not exist. The directory that it is in
+// must: its coming would go unseen. The Watcher is closed by Run.
 func New(path string, log *slog.Logger) (*Watcher, error) {
 	n, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -65,21 +67,27 @@ func (w *Watcher) Run(ctx context.Context, look func()) {
 	}
 }
 
-// followLinks watches the directory of what the path leads to as well.
+// followLinks watches the directory of what the path leads to as well, or that
+// itself if it is one.
 func (w *Watcher) followLinks() {
 	target, err := filepath.EvalSymlinks(w.path)
 	if err != nil {
 		return // dangling: the watch on the link's own directory tells of its repair
 	}
 	dir := filepath.Dir(target)
+	if info, err := os.Stat(target); err == nil && info.IsDir() {
+		dir = target
+	}
 	own, err := filepath.EvalSymlinks(filepath.Dir(w.path))
-	if err != nil || dir == own || dir == w.target {
+	if err != nil || dir == own {
 		return
 	}
-	if w.target != "" {
+	if w.target != "" && w.target != dir {
 		_ = w.notifier.Remove(w.target) // gone with its directory, if it fails
 		w.target = ""
 	}
+	// Again, if it is the same: the one that was watched may be gone, and this
+	// another of its name.
 	if err := w.notifier.Add(dir); err != nil {
 		w.log.Warn("changes of the file in place go unseen", "dir", dir, "err", err)
 		return

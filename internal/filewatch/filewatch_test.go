@@ -17,6 +17,15 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // watch gives what the file holds at each look, "" where it cannot be read.
 func watch(t *testing.T, path string) <-chan string {
 	t.Helper()
+	return watchBy(t, path, func() string {
+		doc, _ := os.ReadFile(path)
+		return string(doc)
+	})
+}
+
+// watchBy gives what read finds at each look.
+func watchBy(t *testing.T, path string, read func() string) <-chan string {
+	t.Helper()
 	w, err := New(path, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -26,10 +35,7 @@ func watch(t *testing.T, path string) <-chan string {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.Run(ctx, func() {
-			doc, _ := os.ReadFile(path)
-			looks <- string(doc)
-		})
+		w.Run(ctx, func() { looks <- read() })
 	}()
 	t.Cleanup(func() { cancel(); <-done })
 	return looks
@@ -104,6 +110,40 @@ func TestSymlinkSwap(t *testing.T) {
 		expect(t, looks, sub)
 		put(t, filepath.Join(dir, sub, "f"), sub+" in place")
 		expect(t, looks, sub+" in place")
+	}
+}
+
+// TestDirectory: a look finds the names of a directory's files and what they hold.
+func TestDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "d")
+	looks := watchBy(t, dir, func() string {
+		var found string
+		entries, _ := os.ReadDir(dir)
+		for _, e := range entries {
+			doc, _ := os.ReadFile(filepath.Join(dir, e.Name()))
+			found += e.Name() + "=" + string(doc) + " "
+		}
+		return found
+	})
+	expect(t, looks, "") // missing
+	for range 2 {        // another directory of the same name, the second time
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(dir, "a"), "1")
+		expect(t, looks, "a=1 ")
+		put(t, filepath.Join(dir, "b"), "2")
+		expect(t, looks, "a=1 b=2 ")
+		put(t, filepath.Join(dir, "a"), "3")
+		expect(t, looks, "a=3 b=2 ")
+		if err := os.Rename(filepath.Join(dir, "b"), filepath.Join(dir, "c")); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, looks, "a=3 c=2 ")
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		expect(t, looks, "")
 	}
 }
 
