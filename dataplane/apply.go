@@ -93,6 +93,7 @@ func (d *Dataplane) install(t *Tables) error {
 	}
 	d.build.hostAddrs = d.hostAddresses()
 	d.build.refreshTables()
+	d.refreshServices()
 	d.build.nat.version++ // the VXLAN port is one of the node's own
 	d.publish()
 	for _, u := range d.uplinks {

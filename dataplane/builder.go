@@ -8,6 +8,7 @@ import (
 	"ringway/dataplane/kroute"
 	"ringway/dataplane/neigh"
 	"ringway/encap"
+	"ringway/nat"
 	"ringway/packet"
 )
 
@@ -27,6 +28,7 @@ type builder struct {
 	paths      map[uint32]*PathMTU         // by VTEP, shared by all snapshots
 
 	nat        natState
+	services   serviceState
 	rib        *rib
 	generation uint64
 }
@@ -48,7 +50,7 @@ func newBuilder(node string, uplinks, slots int) *builder {
 		node: node, uplinks: make([]uplinkState, uplinks), endpoints: make([]Endpoint, slots),
 		kernel: fib.NewBuilder[kroute.Route]().Build(),
 		known:  map[neighbourKey]neigh.Entry{}, neighbours: map[neighbourKey]*Neighbour{},
-		paths: map[uint32]*PathMTU{}, rib: newRIB(),
+		paths: map[uint32]*PathMTU{}, rib: newRIB(), services: serviceState{health: nat.NewHealthRegistry()},
 	}
 }
 
@@ -73,6 +75,8 @@ func (b *builder) snapshot() *Snapshot {
 		Routes:     b.rib.commit(),
 		Endpoints:  slices.Clone(b.endpoints),
 		Nodes:      encap.NewPeerSet(nil),
+		services:   b.services.table,
+		dns:        b.services.dns,
 		masq:       b.nat.masq,
 		snat:       b.nat.addresses,
 	}

@@ -22,6 +22,7 @@ import (
 	"ringway/dataplane/neigh"
 	"ringway/dataplane/rtnl"
 	"ringway/dataplane/xsk"
+	"ringway/nat"
 	"ringway/xdpprog"
 )
 
@@ -51,6 +52,9 @@ type Dataplane struct {
 
 	limit     *conntrack.Limit // flows of the whole node
 	recovered recovery
+
+	redirectFile   <-chan nat.RedirectsUpdate // nil: no redirects file
+	firstRedirects nat.RedirectsUpdate
 
 	mu      sync.Mutex // guards what follows
 	snat    snatControl
@@ -154,6 +158,9 @@ func (d *Dataplane) watchKernel(ctx context.Context) (err error) {
 	if err = d.watchIPMasq(ctx); err != nil {
 		return err
 	}
+	if err = d.watchRedirects(ctx); err != nil {
+		return err
+	}
 	// What an update says is not used, only that there is one: the addresses are
 	// read again. A lost one is made up for by the next.
 	d.addrs = make(chan netlink.AddrUpdate, 64)
@@ -194,6 +201,12 @@ func (d *Dataplane) follow(ctx context.Context) {
 			if ok {
 				d.socketsChanged(sockets)
 			}
+		case u, ok := <-d.redirectFile:
+			if !ok {
+				d.redirectFile = nil // the watch has ended
+				continue
+			}
+			d.change(func() { d.redirectsChanged(u) })
 		case u, ok := <-d.snat.file:
 			if !ok {
 				d.snat.file = nil // the watch has ended
@@ -223,6 +236,7 @@ func (d *Dataplane) addressesChanged() {
 		}
 	}
 	d.build.refreshTables()
+	d.refreshServices()
 }
 
 // change edits the picture and publishes the snapshot that follows from it.

@@ -35,27 +35,45 @@ func (w *Worker) decideOne(p *packet.Packet) {
 	if p.Slot == noSlot && w.localDestination(p.Dst) == nil && !w.isTransit(p) {
 		return // to an address of ours that no pod has: route says so
 	}
-	hop := w.cache.lookup(w.snap, p.Dst)
+	target, ok := w.destined(p)
+	if !ok {
+		return
+	}
+	hop := w.cache.lookup(w.snap, target.Dst)
 	if hop == nil || !hop.carries() || hop.Kind == ToHost && !w.fromPod(p) {
 		return // no flow begins where no packet leaves; the kernel has its own
 	}
-	if rule, uplink := w.turnsBack(p); rule != nil {
-		w.masquerade(p, hop, rule, uplink)
+	if rule, uplink := w.turnsBack(p, target); rule != nil {
+		w.masquerade(p, target, hop, rule, uplink)
 		return
 	}
-	rule := w.masquerades(p, hop)
+	if hop.leaves() && packet.Martian(target.Src, target.Dst) != packet.NoReason {
+		p.Drop(packet.MartianDestination) // a link-local frontend without a backend
+		return
+	}
+	rule := w.masquerades(p, target.Dst, hop)
 	if rule != nil {
 		w.hits.count(w.snap.masq, rule)
 	}
 	if rule == nil || rule.Spec.Action == nat.ActionNone {
-		w.begin(p, conntrack.New{Original: p.Tuple(), Reply: p.Tuple().Reverse(), Owner: w.flowOwner(p, hop), Rule: w.snap.ruleID(rule)})
+		w.begin(p, conntrack.New{Original: p.Tuple(), Reply: target.Reverse(), Owner: w.flowOwner(p, hop), Rule: w.snap.ruleID(rule)})
 		return
 	}
 	if rule.Spec.Action == nat.ActionDrop {
 		p.Drop(packet.NATRuleDrop)
 		return
 	}
-	w.masquerade(p, hop, rule, hop.Port)
+	w.masquerade(p, target, hop, rule, hop.Port)
+}
+
+// destined is the packet's tuple with the destination that it is really for: a
+// backend, where a pod sends to a service.
+func (w *Worker) destined(p *packet.Packet) (packet.Tuple, bool) {
+	t := p.Tuple()
+	if !w.fromPod(p) || p.Flags&packet.Inbound != 0 {
+		return t, true
+	}
+	return w.serve(p, t)
 }
 
 // unsolicited ends what came to an SNAT address without being an answer. What is
@@ -76,20 +94,29 @@ func (w *Worker) isTransit(p *packet.Packet) bool {
 
 // masquerades is the rule that a packet falls under; nil: none does, or it does
 // not leave the node by an uplink in the clear.
-func (w *Worker) masquerades(p *packet.Packet, hop *NextHop) *nat.Rule {
+func (w *Worker) masquerades(p *packet.Packet, dst uint32, hop *NextHop) *nat.Rule {
 	if w.snap.masq == nil || hop.Kind != Direct && hop.Kind != Glean || p.Slot == hostSlot {
 		return nil
 	}
-	return w.snap.masq.rules.Match(p.Src, p.Dst, w.fromPod(p), hop.Port)
+	return w.snap.masq.rules.Match(p.Src, dst, w.fromPod(p), hop.Port)
 }
 
 // turnsBack finds what a packet from a pod to an SNAT address is masqueraded by,
 // where another pod has the port: the rule and the uplink that give the same
 // address, so that the pod shows what the world would see (RFC 4787 REQ-9a). The
 // rules' own exceptions do not count: an answer could not find back otherwise.
-func (w *Worker) turnsBack(p *packet.Packet) (rule *nat.Rule, uplink uint16) {
+//
+// A pod that is the backend of its own flow gets that with an address of ours as
+// its source, because a kernel takes no packet from itself off a wire.
+func (w *Worker) turnsBack(p *packet.Packet, target packet.Tuple) (rule *nat.Rule, uplink uint16) {
+	if w.snap.masq == nil || !w.fromPod(p) || p.Flags&packet.Inbound != 0 {
+		return nil, 0
+	}
+	if target.Dst == target.Src {
+		return w.snap.masq.anyRule()
+	}
 	a := w.snap.snatAddress(p.Dst)
-	if a == nil || w.snap.masq == nil || !w.fromPod(p) || p.Flags&packet.Inbound != 0 {
+	if a == nil {
 		return nil, 0
 	}
 	class, port, ok := portOf(p)
@@ -127,14 +154,13 @@ func (w *Worker) flowOwner(p *packet.Packet, hop *NextHop) uint32 {
 }
 
 // masquerade begins a flow with a translated source.
-func (w *Worker) masquerade(p *packet.Packet, hop *NextHop, rule *nat.Rule, uplink uint16) {
-	t := p.Tuple()
+func (w *Worker) masquerade(p *packet.Packet, target packet.Tuple, hop *NextHop, rule *nat.Rule, uplink uint16) {
 	if !translatable(p) {
 		p.Drop(packet.NATProtocol)
 		return
 	}
 	grant, result := w.ports.Take(nat.Request{
-		Tuple: t, Owner: w.flowOwner(p, hop), Sources: w.snap.masq.sources[rule.Number][uplink],
+		Tuple: target, Owner: w.flowOwner(p, hop), Sources: w.snap.masq.sources[rule.Number][uplink],
 		StrictEIM: w.snap.masq.strictEIM, Now: w.now,
 	})
 	switch result {
@@ -145,7 +171,7 @@ func (w *Worker) masquerade(p *packet.Packet, hop *NextHop, rule *nat.Rule, upli
 		w.delegate(p, hop, rule, uplink)
 		return
 	}
-	id := w.begin(p, conntrack.New{Original: t, Reply: grant.Reply, Owner: w.flowOwner(p, hop), Rule: w.snap.ruleID(rule)})
+	id := w.begin(p, conntrack.New{Original: p.Tuple(), Reply: grant.Reply, Owner: w.flowOwner(p, hop), Rule: w.snap.ruleID(rule)})
 	if id == 0 {
 		w.ports.Cancel(grant)
 		return
@@ -221,6 +247,11 @@ func (w *Worker) handOn(worker uint8, p *packet.Packet) {
 	}
 	p.Flags &^= packet.Tracked | packet.Translated
 	w.handTo(worker, p)
+}
+
+// leaves tells whether packets leave the node by the hop.
+func (h *NextHop) leaves() bool {
+	return h.Kind == Overlay || h.Kind == Direct || h.Kind == Glean
 }
 
 // carries tells whether packets leave by the hop at all.

@@ -40,6 +40,7 @@ func (d *Dataplane) AddEndpoint(_ context.Context, r EndpointRequest) (EndpointS
 	if err := d.store.Put(record); err != nil {
 		return EndpointStatus{}, errors.Join(err, d.detach(record))
 	}
+	d.refreshServices()
 	d.publish()
 	d.log.Info("endpoint attached", "name", r.Name, "address", r.Address, "slot", slot, "worker", d.workerOf(slot))
 	return d.endpointStatus(record), nil
@@ -161,10 +162,12 @@ func (d *Dataplane) DeleteEndpoint(ctx context.Context, name string) error {
 	if err := d.detach(r); err != nil {
 		return fmt.Errorf("endpoint %s: %w", name, err)
 	}
+	err := d.store.Delete(name)
+	d.refreshServices()
 	d.publish()
-	ended, err := d.endFlows(ctx, func(f *conntrack.Flow) bool { return f.Owner() == r.Slot })
+	ended, flowsErr := d.endFlows(ctx, func(f *conntrack.Flow) bool { return f.Owner() == r.Slot })
 	d.log.Info("endpoint detached", "name", name, "flows", ended)
-	return errors.Join(err, d.store.Delete(name))
+	return errors.Join(err, flowsErr)
 }
 
 // detach takes an endpoint out of the tables before its device goes.
@@ -202,6 +205,10 @@ func (d *Dataplane) restore() (err error) {
 		}
 	}
 	d.sweep()
+	if d.cfg.RedirectsFile != "" {
+		d.redirectsChanged(d.firstRedirects)
+	}
+	d.refreshServices()
 	d.publish()
 	return nil
 }

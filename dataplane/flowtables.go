@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"ringway/conntrack"
+	"ringway/dataplane/dnsquery"
 	"ringway/dataplane/reassembly"
 	"ringway/nat"
 	"ringway/packet"
@@ -29,6 +30,11 @@ type flowState struct {
 	delegated uint64 // flows that have their port from another worker, now
 
 	datagrams [packet.BatchSize]*reassembly.Datagram // of released fragments
+
+	queries *dnsquery.Table
+	samples *dnsquery.Samples
+	due     [packet.BatchSize]*dnsquery.Entry
+	answers fragmentedAnswers
 }
 
 // flowOptions is what the flow tables of all workers have in common.
@@ -42,7 +48,14 @@ type flowOptions struct {
 	portQuota int // SNAT ports of an endpoint
 	maxSlots  int
 	timeouts  conntrack.Timeouts
+	dns       dnsquery.Options
 }
+
+// Of each 64 DNS queries one is looked into, off the path, for its name.
+const (
+	sampleEvery = 64
+	samplesKept = 256
+)
 
 // expireBudget is how many flows a round ends at the most, so that a million that
 // expire together do not hold the packets up.
@@ -68,6 +81,7 @@ func (w *Worker) openFlows(o flowOptions, now int64) (err error) {
 		return err
 	}
 	w.frags = reassembly.New(reassembly.Options{})
+	w.queries, w.samples = dnsquery.New(o.dns), dnsquery.NewSamples(samplesKept, sampleEvery)
 	w.ids = nat.NewIdentificationSource(int(w.id), o.workers)
 	return nil
 }
@@ -214,6 +228,10 @@ func (d *Dataplane) flowOptions(boot string) flowOptions {
 		dir: d.cfg.StateDir, bootID: boot, workers: len(d.core.workers), limit: conntrack.NewLimit(d.cfg.MaxFlows),
 		capacity: d.cfg.MaxFlows, quota: d.cfg.MaxFlowsPerEndpoint, portQuota: d.cfg.MaxPortsPerEndpoint,
 		maxSlots: d.cfg.MaxEndpoints + 1, timeouts: d.cfg.Timeouts.conntrack(),
+		dns: dnsquery.Options{
+			Queries: d.cfg.DNSMaxQueries, PerEndpoint: d.cfg.DNSMaxQueriesPerEndpoint, Deadline: d.cfg.DNSDeadline,
+			Endpoints: d.cfg.MaxEndpoints + 1,
+		},
 	}
 }
 

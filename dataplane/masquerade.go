@@ -35,6 +35,20 @@ func (m *masquerade) ruleOf(index int) (*nat.Rule, uint16) {
 	return nil, 0
 }
 
+// anyRule is the most general rule that masquerades, and an uplink that it does so
+// on.
+func (m *masquerade) anyRule() (*nat.Rule, uint16) {
+	rules := m.rules.Rules()
+	for number := len(rules) - 1; number >= 0; number-- {
+		for uplink, sources := range m.sources[number] {
+			if len(sources) > 0 {
+				return &rules[number], uint16(uplink)
+			}
+		}
+	}
+	return nil, 0
+}
+
 // snatAddress is an address that pods' packets may leave with.
 type snatAddress struct {
 	addr  uint32

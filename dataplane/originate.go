@@ -71,7 +71,7 @@ func (w *Worker) untranslate(e *packet.Packet, r conntrack.Ref) {
 	f := w.flows.Flow(r.ID())
 	inner, to := f.Original(), f.Original().Src
 	if r.Dir() == conntrack.Reply {
-		inner, to = f.Reply(), e.Dst
+		inner, to = f.Reply(), f.Reply().Src
 	}
 	if reason := nat.RewriteQuoted(e, &q, inner, e.Src, to); reason != packet.NoReason {
 		e.Drop(reason)
@@ -135,6 +135,7 @@ func (w *Worker) sendExtra() {
 	b := &w.extra
 	w.steer(b)
 	w.track(b)
+	w.decide(b)
 	w.translate(b)
 	w.route(b)
 	w.encap(b)

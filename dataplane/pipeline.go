@@ -16,6 +16,7 @@ func (w *Worker) process(b *packet.Batch) {
 // resume is where a packet that another worker handed over goes on.
 func (w *Worker) resume(b *packet.Batch) {
 	w.reassemble(b) // fragments learn the ports of their datagram
+	w.redirect(b)   // DNS queries to a local backend, and their answers
 	w.track(b)      // conntrack: the flow of each packet
 	w.decide(b)     // new flows: route class, masquerade, a port
 	w.translate(b)  // apply what was decided

@@ -21,6 +21,9 @@ func (w *Worker) relate(p *packet.Packet) {
 		w.unrelated(p, packet.ICMPErrorInvalid)
 		return
 	}
+	if w.refusedQuery(p, &q) {
+		return
+	}
 	if w.fromPod(p) && p.Flags&(packet.Hairpin|packet.Inbound) == 0 {
 		w.relateOutbound(p, &q)
 		return
@@ -71,8 +74,11 @@ func (w *Worker) relateOutbound(p *packet.Packet, q *packet.Quoted) {
 	if !f.Translated() || r.Dir() != conntrack.Original {
 		return
 	}
-	reply := f.Reply()
-	if w.rewriteQuoted(p, q, reply, reply.Dst, p.Dst) {
+	reply, to := f.Reply(), p.Dst
+	if to == f.Original().Dst {
+		to = reply.Src // the backend, where the pod knows a service
+	}
+	if w.rewriteQuoted(p, q, reply, reply.Dst, to) {
 		w.renumber(p)
 		w.hairpin(p)
 	}
@@ -103,7 +109,7 @@ func (w *Worker) unrelated(p *packet.Packet, r packet.Reason) {
 		if hop == nil {
 			return
 		}
-		if rule := w.masquerades(p, hop); rule != nil && rule.Spec.Action != nat.ActionNone {
+		if rule := w.masquerades(p, p.Dst, hop); rule != nil && rule.Spec.Action != nat.ActionNone {
 			p.Drop(r)
 		}
 	}

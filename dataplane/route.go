@@ -49,6 +49,10 @@ func (w *Worker) routeOne(p *packet.Packet, hop *NextHop) {
 		w.park(p, hop.Port, p.Dst)
 		return
 	case NoEndpoint:
+		if w.resetService(p) {
+			p.Drop(packet.UnknownEndpoint)
+			return
+		}
 		w.refuse(p, icmperr.HostUnreachable, packet.UnknownEndpoint)
 		return
 	case RejectHost:

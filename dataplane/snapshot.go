@@ -5,6 +5,7 @@ import (
 
 	"ringway/dataplane/fib"
 	"ringway/encap"
+	"ringway/nat"
 	"ringway/packet"
 )
 
@@ -39,6 +40,9 @@ type Snapshot struct {
 	NodeTunnel *fib.Table[*NextHop] // the way to a peer, by its VTEP address
 
 	MSSClamp bool
+
+	services *nat.ServiceTable // nil: there are none
+	dns      *dnsServers       // nil: no queries are redirected
 
 	masq *masquerade   // nil: nothing is masqueraded
 	snat []snatAddress // all addresses that flows may have been masqueraded to

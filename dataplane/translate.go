@@ -40,12 +40,13 @@ func (w *Worker) translateOne(p *packet.Packet) {
 		p.Drop(reason)
 		return
 	}
-	if r.Dir() == conntrack.Reply {
-		w.passOn(p)
-		return
+	if r.Dir() == conntrack.Original && f.Reply().Dst != f.Original().Src {
+		w.renumber(p)
+		w.hairpin(p)
 	}
-	w.renumber(p)
-	w.hairpin(p)
+	if !p.Done {
+		w.passOn(p)
+	}
 }
 
 // translated is what the packets of one direction of a flow become.

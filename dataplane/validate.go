@@ -25,13 +25,27 @@ func (w *Worker) judge(p *packet.Packet) packet.Reason {
 	case p.Flags&packet.L2Multicast != 0:
 		return packet.LinkMulticast
 	}
-	if r := packet.Martian(p.Src, p.Dst); r != packet.NoReason {
+	if r := packet.Martian(p.Src, p.Dst); r != packet.NoReason && !w.isLinkLocalService(p, r) {
 		return r
 	}
 	if p.Slot == noSlot {
 		return w.judgeOutside(p)
 	}
 	return w.judgePod(p)
+}
+
+// isLinkLocalService: a redirect may stand in front of a link-local address, and
+// have one of the node's own as its backend; both stay on the node.
+func (w *Worker) isLinkLocalService(p *packet.Packet, r packet.Reason) bool {
+	switch {
+	case p.Src == p.Dst:
+		return false
+	case r == packet.MartianDestination:
+		return w.fromPod(p) && w.snap.isFrontend(p.Dst)
+	case r == packet.MartianSource:
+		return p.Slot == hostSlot && w.snap.isNodeBackend(p.Src)
+	}
+	return false
 }
 
 // judgeOutside: nobody outside has an address of our pods.

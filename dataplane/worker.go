@@ -207,6 +207,7 @@ func (w *Worker) round() int {
 	}
 	n += w.retryParked()
 	n += w.releaseFragments()
+	n += w.resendQueries()
 	w.flows.Tick(w.now, expireBudget)
 	w.flush()
 	if n > 0 {
@@ -346,6 +347,9 @@ func (w *Worker) pollTimeout() int {
 		if t != nil && t.queue.Unsent() > 0 {
 			return pollUnsent
 		}
+	}
+	if at, ok := w.queries.NextDeadline(w.now); ok {
+		return int(min(max((at-w.now)/int64(time.Millisecond), pollUnsent), pollParked))
 	}
 	if w.parked.n > 0 || w.frags.Held() > 0 {
 		return pollParked

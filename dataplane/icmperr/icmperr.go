@@ -33,6 +33,7 @@ var (
 	TimeExceeded    = Error{Type: packet.ICMPTimeExceeded}
 	NetUnreachable  = Error{Type: packet.ICMPUnreachable, Code: packet.ICMPNetUnreachable}
 	HostUnreachable = Error{Type: packet.ICMPUnreachable, Code: packet.ICMPHostUnreachable}
+	PortUnreachable = Error{Type: packet.ICMPUnreachable, Code: packet.ICMPPortUnreachable}
 	AdminProhibited = Error{Type: packet.ICMPUnreachable, Code: packet.ICMPAdminProhibited}
 )
 
