@@ -36,12 +36,12 @@ var beyond = []requirement{
 	{id: "error about GRE", demand: "an ICMP error that quotes GRE does no harm",
 		probe: errorAboutGRE, ringway: met, nft: met},
 	{id: "stray segments", demand: "segments that belong to no connection do not leave with the pod's address",
-		probe: straySegments, ringway: met, nft: notMet, nftNotes: "what conntrack calls invalid leaves as it is"},
+		probe: straySegments, ringway: met, nft: notMet, nftNotes: "what conntrack calls invalid leaves as it is, unless a rule drops it"},
 	{id: "forged RST", demand: "a RST out of the window does no harm to a connection",
 		probe: forgedReset, ringway: met, nft: met},
 	{id: "UDP without checksum", demand: "stays without, both ways",
 		probe: noChecksum, ringway: met, nft: met},
-	{id: "bad checksum", demand: "a damaged packet is not made to look right",
+	{id: "bad checksum", demand: "a damaged packet leaves neither with the pod's address nor made to look right",
 		probe: badChecksum, ringway: met, nft: notMet, nftNotes: "leaves with the pod's address"},
 }
 
