@@ -170,7 +170,16 @@ func (n *testNode) setTables(c testConfig) {
 	b.setEndpoint(hostSlot, Endpoint{Attached: true, mac: macBits(endpoint.MAC(hostSlot)), MTU: 1450})
 	n.attach(1, "10.200.0.3")
 	n.attach(2, "10.200.0.4")
+	n.refreshServices()
 	n.publish()
+}
+
+// refreshServices is Dataplane.refreshServices: podb is the node-local DNS cache.
+func (n *testNode) refreshServices() {
+	n.build.refreshServices([]nat.Local{
+		{Slot: 1, Addr: netip.MustParseAddr("10.200.0.3"), Name: "pod1"},
+		{Slot: 2, Addr: netip.MustParseAddr("10.200.0.4"), Name: "podb", Labels: map[string]string{"k8s-app": "node-local-dns"}},
+	}, monotonic())
 }
 
 func labTables(r Routing) *Tables {
