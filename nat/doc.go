@@ -1,5 +1,7 @@
-// Package nat is source NAT: rules that say which flows are masqueraded and as
-// what, the ports they get, and the rewriting of their packets.
+// Package nat says what flows are translated to, and rewrites their packets. Source
+// NAT: rules that say which flows are masqueraded and as what, and the ports they
+// get. Destination NAT: services, the redirects of a node, and the backends that
+// their flows go to.
 //
 // # Ports
 //
@@ -26,4 +28,12 @@
 // mapping has one or more flows, each to another destination. A flow is live until
 // it is closed (both FINs were seen); a port that only closed flows have is held. No
 // two flows that are live have the same reply tuple.
+//
+// # Services
+//
+// [Resolve] makes of services and redirects, as they are given for the cluster, what
+// they mean on this node: a [ServiceTable], which is part of a snapshot, and for each
+// redirect a [Resolution], which says why it has no effect if it has none. A
+// [Frontend] chooses the [Backend] of a flow by its hash. The [Health] of a backend
+// is the one thing that changes between tables, and that outlives them.
 package nat

@@ -366,7 +366,9 @@ func TestResolveServices(t *testing.T) {
 	later.Name, later.Backends = "web2", nil
 	empty := ServiceSpec{Namespace: "default", Name: "empty", Address: netip.MustParseAddr("10.96.7.8"), Ports: web.Ports}
 	v6 := ServiceSpec{Namespace: "default", Name: "v6", Address: netip.MustParseAddr("fd00::2"), Ports: web.Ports}
-	table, _ := Resolve([]ServiceSpec{kubeDNS(), later, empty, web, v6}, nil, []Local{otherPod(3, "10.200.0.3")}, addresses("192.168.0.100"), NewHealthRegistry(), 0)
+	again := kubeDNS() // refused by validation; the first counts
+	again.Address = netip.MustParseAddr("10.96.7.9")
+	table, _ := Resolve([]ServiceSpec{kubeDNS(), again, later, empty, web, v6}, nil, []Local{otherPod(3, "10.200.0.3")}, addresses("192.168.0.100"), NewHealthRegistry(), 0)
 	var got strings.Builder
 	for _, f := range table.Frontends() {
 		fmt.Fprintf(&got, "%s:%d/%s %s %q ->%s\n", fromAddr32(f.Addr), f.Port, ProtocolName(f.Proto), f.Name, f.PortName, describeBackends(f.Backends))
