@@ -5,22 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-const (
-	startTimeout = 20 * time.Second // until the agent's socket answers
-	stopTimeout  = 10 * time.Second // from SIGTERM to the end of the process
-)
+// startTimeout is until the agent's socket answers.
+const startTimeout = 20 * time.Second
 
 func (l *Lab) hostDir(host string) string { return filepath.Join(Dir(l.state.Prefix), host) }
 
@@ -33,7 +27,12 @@ func (l *Lab) Config(host string) string { return filepath.Join(l.hostDir(host),
 // LogFile is the path of a host's agent log.
 func (l *Lab) LogFile(host string) string { return filepath.Join(l.hostDir(host), "agent.log") }
 
-func (l *Lab) pidFile(host string) string { return filepath.Join(l.hostDir(host), "agent.pid") }
+func (l *Lab) agent(host string) daemon {
+	return daemon{
+		what: "the agent of " + host, config: l.Config(host), logFile: l.LogFile(host),
+		pidFile: filepath.Join(l.hostDir(host), "agent.pid"),
+	}
+}
 
 // pinDir is on a bpffs of the lab's own, so that a pin ends with the lab.
 func (l *Lab) pinDir(host string) string { return filepath.Join(Dir(l.state.Prefix), "bpf", host) }
@@ -104,26 +103,12 @@ func (l *Lab) Start(host string) error {
 	if err := l.CheckAgent(host); err != nil {
 		return err
 	}
-	if pid, err := l.Pid(host); err != nil || pid != 0 {
-		return errors.Join(err, fmt.Errorf("the agent of %s runs already as process %d", host, pid))
-	}
 	l.logf("agent on %s", host)
-	log, err := os.OpenFile(l.LogFile(host), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	agent := l.agent(host)
+	ended, err := agent.start(l.Command(host, l.state.Binary, "agent", "-c", l.Config(host)))
 	if err != nil {
-		return fmt.Errorf("open the log of %s: %w", host, err)
+		return err
 	}
-	defer log.Close()
-	cmd := l.Command(host, l.state.Binary, "agent", "-c", l.Config(host))
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("start the agent of %s: %w", host, err)
-	}
-	if err := writeFile(l.pidFile(host), []byte(strconv.Itoa(cmd.Process.Pid)+"\n")); err != nil {
-		return errors.Join(err, cmd.Process.Kill())
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }() // reaps it, should the caller live longer
 	return l.waitReady(host, ended)
 }
 
@@ -138,21 +123,12 @@ func (l *Lab) waitReady(host string, ended <-chan error) error {
 		}
 		select {
 		case err := <-ended:
-			return fmt.Errorf("the agent of %s ended at start: %s: %w", host, l.lastLog(host), cmp.Or(err, errEndedCleanly))
+			return fmt.Errorf("the agent of %s ended at start: %s: %w", host, l.agent(host).lastLog(), cmp.Or(err, errEndedCleanly))
 		case <-deadline:
-			return fmt.Errorf("the agent of %s does not answer after %s: %s", host, startTimeout, l.lastLog(host))
+			return fmt.Errorf("the agent of %s does not answer after %s: %s", host, startTimeout, l.agent(host).lastLog())
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
-}
-
-// lastLog is the last line that a host's agent wrote.
-func (l *Lab) lastLog(host string) string {
-	data, err := os.ReadFile(l.LogFile(host))
-	if err != nil {
-		return err.Error()
-	}
-	return lastLine(data)
 }
 
 // Stop ends a host's agent by SIGTERM and waits until it is gone. It is done if
@@ -167,64 +143,8 @@ func (l *Lab) end(host string, signal unix.Signal) error {
 	if err := l.CheckAgent(host); err != nil {
 		return err
 	}
-	pid, err := l.Pid(host)
-	if err != nil || pid == 0 {
-		return err
-	}
-	// A descriptor of the process: its number cannot pass to another one, and
-	// the end of a process that is not our child can be waited for.
-	fd, err := unix.PidfdOpen(pid, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open the agent of %s, process %d: %w", host, pid, err)
-	}
-	defer unix.Close(fd)
-	if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return fmt.Errorf("end the agent of %s, process %d: %w", host, pid, err)
-	}
-	if err := waitPidfd(fd, stopTimeout); err != nil {
-		return fmt.Errorf("the agent of %s, process %d: %w", host, pid, err)
-	}
-	return nil
-}
-
-func waitPidfd(fd int, timeout time.Duration) error {
-	deadline := time.Now().Add(timeout)
-	for {
-		left := time.Until(deadline)
-		if left <= 0 {
-			return fmt.Errorf("does not end within %s", timeout)
-		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds())+1)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("wait for its end: %w", err)
-		}
-		if n > 0 {
-			return nil
-		}
-	}
+	return l.agent(host).end(signal)
 }
 
 // Pid is the process of a host's agent; 0: none runs.
-func (l *Lab) Pid(host string) (int, error) {
-	data, err := os.ReadFile(l.pidFile(host))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("find the agent of %s: %w", host, err)
-	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(data)))
-	if err != nil {
-		return 0, fmt.Errorf("find the agent of %s: %w", host, err)
-	}
-	// The number may have passed to another process: ours names its configuration.
-	// A process that has ended has no command line.
-	command, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline"))
-	if err != nil || !strings.Contains(string(command), l.Config(host)) {
-		return 0, nil
-	}
-	return pid, nil
-}
+func (l *Lab) Pid(host string) (int, error) { return l.agent(host).pid() }
