@@ -15,7 +15,7 @@ GOTEST   := $(GO) test -p 1 -count 1
 RACE     := ./packet/... ./encap/... ./conntrack/... ./nat/... ./control/... ./dataplane ./dataplane/port ./dataplane/fib \
             ./dataplane/icmperr ./dataplane/reassembly
 
-.PHONY: help build generate lint fmt test test-unit test-race fuzz demo soak bench bench-smoke setup root clean
+.PHONY: help build coredns generate lint fmt test test-unit test-race fuzz demo soak bench bench-smoke setup root clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ help: ## list the targets
 build: ## build bin/ringway, one static binary
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN) ./cmd/ringway
+
+coredns: ## build bin/coredns, the DNS servers of the lab
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -C tools/coredns -trimpath -ldflags='-s -w' -o $(CURDIR)/bin/coredns .
 
 generate: ## make the generated code again; leaves a clean diff
 	@for c in clang-14 llvm-strip-14; do command -v $$c >/dev/null || { echo "$$c is missing: apt-get install clang-14 llvm-14 libbpf-dev" >&2; exit 1; }; done
@@ -54,7 +58,7 @@ test-race: ## the tests that need no devices, with the race detector
 fuzz: ## every fuzz target for FUZZTIME
 	@tools/fuzz $(FUZZTIME)
 
-demo: root setup build ## bring the lab up, show what works on real traffic, take it down
+demo: root setup build coredns ## bring the lab up, show what works on real traffic, take it down
 	@tools/demo
 
 soak: root setup build ## every fuzz target for 10 minutes, 10 M port operations, the dataplane and lab tests 20 times
