@@ -8,7 +8,6 @@ import (
 	"ringway/dataplane/kroute"
 	"ringway/dataplane/neigh"
 	"ringway/encap"
-	"ringway/nat"
 	"ringway/packet"
 )
 
@@ -50,7 +49,7 @@ func newBuilder(node string, uplinks, slots int) *builder {
 		node: node, uplinks: make([]uplinkState, uplinks), endpoints: make([]Endpoint, slots),
 		kernel: fib.NewBuilder[kroute.Route]().Build(),
 		known:  map[neighbourKey]neigh.Entry{}, neighbours: map[neighbourKey]*Neighbour{},
-		paths: map[uint32]*PathMTU{}, rib: newRIB(), services: serviceState{health: nat.NewHealthRegistry()},
+		paths: map[uint32]*PathMTU{}, rib: newRIB(), services: newServiceState(),
 	}
 }
 

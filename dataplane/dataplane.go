@@ -118,6 +118,7 @@ func (d *Dataplane) open() error {
 		return err
 	}
 	d.done.Go(func() { d.follow(ctx) })
+	d.startProbes(ctx)
 	return nil
 }
 

@@ -60,7 +60,7 @@ func (w *Worker) decideOne(p *packet.Packet) {
 		return
 	}
 	if rule.Spec.Action == nat.ActionDrop {
-		p.Drop(packet.NATRuleDrop)
+		w.refuse(p, icmperr.AdminProhibited, packet.NATRuleDrop) // RFC 5508 REQ-8
 		return
 	}
 	w.masquerade(p, target, hop, rule, hop.Port)

@@ -1,6 +1,10 @@
 package dataplane
 
-import "ringway/nat"
+import (
+	"fmt"
+
+	"ringway/nat"
+)
 
 // dnsServers are those whose answers may be to redirected queries: the backends of
 // redirects, and those of the services behind them. It is immutable.
@@ -10,12 +14,15 @@ type dnsServers struct {
 	ports uint64
 	slots []dnsServer // open addressing, at most half full, a power of two
 	nodes []uint32    // addresses of the node itself that are backends
+
+	redirects []uint16 // by nat.Redirect.Number: under which index it is counted
 }
 
 type dnsServer struct {
 	addr   uint32
 	port   uint16      // 0: the slot is empty
 	health *nat.Health // nil: not a redirect's backend
+	index  uint16      // under which it is counted
 }
 
 // answered tells the health of a redirect's backend that it lives.
@@ -25,10 +32,10 @@ func (s *dnsServer) answered() {
 	}
 }
 
-// newDNSServers is nil if no frontend redirects queries.
-func newDNSServers(t *nat.ServiceTable) *dnsServers {
+// newDNSServers gathers what the frontends of a table name.
+func newDNSServers(t *nat.ServiceTable, redirects []uint16, backends *countIndex) *dnsServers {
 	var all []dnsServer
-	d := &dnsServers{}
+	d := &dnsServers{redirects: redirects}
 	for i := range t.Frontends() {
 		f := &t.Frontends()[i]
 		if f.Redirect != nil {
@@ -38,10 +45,10 @@ func newDNSServers(t *nat.ServiceTable) *dnsServers {
 			continue
 		}
 		for _, b := range f.Redirect.Local {
-			all = append(all, dnsServer{b.Addr, b.Port, b.Health})
+			all = append(all, dnsServer{b.Addr, b.Port, b.Health, backends.of(fmt.Sprint(b.Addr, b.Port))})
 		}
 		for _, b := range f.Backends {
-			all = append(all, dnsServer{addr: b.Addr, port: b.Port})
+			all = append(all, dnsServer{addr: b.Addr, port: b.Port, index: notCounted})
 		}
 	}
 	d.slots = make([]dnsServer, tableSize(2*len(all)))
@@ -79,7 +86,7 @@ func (d *dnsServers) insert(s dnsServer) {
 		}
 		if at.addr == s.addr && at.port == s.port {
 			if at.health == nil {
-				at.health = s.health
+				at.health, at.index = s.health, s.index
 			}
 			return
 		}
@@ -117,4 +124,49 @@ func (s *Snapshot) isNodeBackend(a uint32) bool {
 		}
 	}
 	return false
+}
+
+// countIndex gives what is counted a place of its own among so many, which it
+// keeps as long as it is there.
+type countIndex struct {
+	size  int
+	names map[string]uint16
+	used  map[string]bool // since begin
+}
+
+// notCounted is the place of what has found none.
+const notCounted = ^uint16(0)
+
+func newCountIndex(size int) *countIndex { return &countIndex{size: size, names: map[string]uint16{}} }
+
+// begin starts over: what of does not name until finish gives its place back.
+func (c *countIndex) begin() { c.used = map[string]bool{} }
+
+func (c *countIndex) of(name string) uint16 {
+	c.used[name] = true
+	if i, ok := c.names[name]; ok {
+		return i
+	}
+	taken := map[uint16]bool{}
+	for _, i := range c.names {
+		taken[i] = true
+	}
+	for i := range uint16(c.size) {
+		if !taken[i] {
+			c.names[name] = i
+			return i
+		}
+	}
+	return notCounted
+}
+
+// finish gives the places that became free.
+func (c *countIndex) finish() (freed []uint16) {
+	for name, i := range c.names {
+		if !c.used[name] {
+			delete(c.names, name)
+			freed = append(freed, i)
+		}
+	}
+	return freed
 }

@@ -35,6 +35,9 @@ type flowState struct {
 	samples *dnsquery.Samples
 	due     [packet.BatchSize]*dnsquery.Entry
 	answers fragmentedAnswers
+
+	backends [countedBackends]backendCount
+	served   servedFlows
 }
 
 // flowOptions is what the flow tables of all workers have in common.
@@ -81,6 +84,7 @@ func (w *Worker) openFlows(o flowOptions, now int64) (err error) {
 		return err
 	}
 	w.frags = reassembly.New(reassembly.Options{})
+	w.served = servedFlows{}
 	w.queries, w.samples = dnsquery.New(o.dns), dnsquery.NewSamples(samplesKept, sampleEvery)
 	w.ids = nat.NewIdentificationSource(int(w.id), o.workers)
 	return nil
@@ -230,7 +234,7 @@ func (d *Dataplane) flowOptions(boot string) flowOptions {
 		maxSlots: d.cfg.MaxEndpoints + 1, timeouts: d.cfg.Timeouts.conntrack(),
 		dns: dnsquery.Options{
 			Queries: d.cfg.DNSMaxQueries, PerEndpoint: d.cfg.DNSMaxQueriesPerEndpoint, Deadline: d.cfg.DNSDeadline,
-			Endpoints: d.cfg.MaxEndpoints + 1,
+			Endpoints: d.cfg.MaxEndpoints + 1, Redirects: countedRedirects,
 		},
 	}
 }

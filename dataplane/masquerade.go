@@ -108,6 +108,7 @@ type natState struct {
 	specs     []nat.RuleSpec
 	uplinks   []uint32 // addresses that masq was made with
 	hostAddrs []netip.Addr
+	strictEIM bool
 	addresses []snatAddress
 	ranges    map[uint32][]nat.PortRange // by SNAT address: what the rules take
 	problem   string
@@ -119,10 +120,10 @@ type natState struct {
 func (b *builder) refreshMasquerade() {
 	specs := b.masqueradeSpecs()
 	uplinks := b.uplinkAddresses()
-	if b.nat.version > 0 && reflect.DeepEqual(specs, b.nat.specs) && slices.Equal(uplinks, b.nat.uplinks) && slices.Equal(b.hostAddrs, b.nat.hostAddrs) {
+	if b.nat.version > 0 && b.nat.strictEIM == b.strictEIM() && reflect.DeepEqual(specs, b.nat.specs) && slices.Equal(uplinks, b.nat.uplinks) && slices.Equal(b.hostAddrs, b.nat.hostAddrs) {
 		return
 	}
-	b.nat.hostAddrs = b.hostAddrs
+	b.nat.hostAddrs, b.nat.strictEIM = b.hostAddrs, b.strictEIM()
 	b.nat.specs, b.nat.uplinks, b.nat.ranges, b.nat.problem = specs, uplinks, map[uint32][]nat.PortRange{}, ""
 	b.nat.version++
 	if specs == nil {
@@ -134,7 +135,7 @@ func (b *builder) refreshMasquerade() {
 		b.nat.problem = err.Error() // what was in force stays
 		return
 	}
-	m := &masquerade{rules: rules, strictEIM: b.tables.Masquerade.StrictEIM, transit: rules.Transit()}
+	m := &masquerade{rules: rules, strictEIM: b.nat.strictEIM, transit: rules.Transit()}
 	for i := range rules.Rules() {
 		r := &rules.Rules()[i]
 		m.ids = append(m.ids, ruleIdentity(&r.Spec))
@@ -142,6 +143,8 @@ func (b *builder) refreshMasquerade() {
 	}
 	b.nat.masq = m
 }
+
+func (b *builder) strictEIM() bool { return b.tables != nil && b.tables.Masquerade.StrictEIM }
 
 // masqueradeSpecs are the effective rules; nil: nothing is masqueraded.
 func (b *builder) masqueradeSpecs() []nat.RuleSpec {

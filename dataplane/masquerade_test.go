@@ -500,6 +500,22 @@ func TestRules(t *testing.T) {
 	if got := w.out(1, udp4(pod1, pt.Addr("198.51.100.99"), 4000, 7000)...); len(got) != 0 || w.drops(packet.NATRuleDrop) != 1 {
 		t.Error("a rule that says drop does not")
 	}
+	if got := one(t, w.sentBy(w.trunks...)); got.ICMPCode != packet.ICMPAdminProhibited {
+		t.Errorf("told by ICMP %d/%d", got.ICMPType, got.ICMPCode) // RFC 5508 REQ-8
+	}
+	w.check()
+}
+
+// TestStrictEIMAlone: a table set that changes nothing else takes effect, too.
+func TestStrictEIMAlone(t *testing.T) {
+	w := newWorld(t, testConfig{}, 50000, 50000)
+	w.build.tables.Masquerade.StrictEIM = true
+	w.build.refreshTables()
+	w.publish()
+	one(t, w.out(1, udp4(pod1, ext, 4000, 7000)...))
+	if got := w.out(2, udp4(podB, ext2, 4000, 7000)...); len(got) != 0 {
+		t.Errorf("two endpoints share a port: %s", text(got[0].Tuple()))
+	}
 	w.check()
 }
 

@@ -44,9 +44,10 @@ func (w *Worker) ask(p *packet.Packet, f *nat.Frontend) {
 	if !ok {
 		return
 	}
+	redirect := w.snap.dns.redirects[f.Redirect.Number]
 	e, result := w.queries.Ask(dnsquery.Query{
 		Client: p.Src, ClientPort: p.SrcPort, Frontend: p.Dst, FrontendPort: p.DstPort, ID: h.ID,
-		Redirect: uint16(f.Redirect.Number), Slot: p.Slot, Backend: b.Addr, BackendPort: b.Port,
+		Redirect: redirect, Slot: p.Slot, Backend: b.Addr, BackendPort: b.Port,
 	}, p, w.now)
 	switch result {
 	case dnsquery.OverQuota:
@@ -55,7 +56,8 @@ func (w *Worker) ask(p *packet.Packet, f *nat.Frontend) {
 	case dnsquery.Full:
 		return
 	case dnsquery.NewQuery:
-		w.samples.Offer(p.Slot, uint16(f.Redirect.Number), p.Buf[p.L4+packet.UDPLen:p.End], w.now)
+		w.samples.Offer(p.Slot, redirect, p.Buf[p.L4+packet.UDPLen:p.End], w.now)
+		w.countAsked(b)
 	}
 	to := dnsEnd{e.Backend, e.BackendPort}
 	if e.Overdue() && e.UpstreamPort != 0 {
@@ -63,6 +65,15 @@ func (w *Worker) ask(p *packet.Packet, f *nat.Frontend) {
 	}
 	w.sendQuery(p, to)
 }
+
+func (w *Worker) countAsked(b *nat.Backend) {
+	if s := w.snap.dns.find(b.Addr, b.Port); s != nil && s.index < countedBackends {
+		w.backends[s.index].asked++
+	}
+}
+
+// backendCount counts the queries of one backend.
+type backendCount struct{ asked, answered uint64 }
 
 // dnsEnd is where a query is sent.
 type dnsEnd struct {
@@ -122,6 +133,9 @@ func (w *Worker) answer(p *packet.Packet, s *dnsServer) {
 		return
 	case dnsquery.ByBackend:
 		s.answered()
+		if s.index < countedBackends {
+			w.backends[s.index].answered++
+		}
 	}
 	if p.Flags&packet.Fragment != 0 {
 		w.answers.remember(p, dnsEnd{e.Frontend, e.FrontendPort})

@@ -19,7 +19,7 @@ func (w *Worker) serve(p *packet.Packet, t packet.Tuple) (target packet.Tuple, o
 	if f == nil {
 		return t, w.mayPassService(p, services)
 	}
-	b, ok := f.Choose(nat.FlowHash(t), t.Src)
+	b, ok := w.backendOf(f, t)
 	switch {
 	case ok:
 		t.Dst, t.DstPort = b.Addr, b.Port
@@ -30,6 +30,28 @@ func (w *Worker) serve(p *packet.Packet, t packet.Tuple) (target packet.Tuple, o
 	}
 	return t, true // an address like any other, and its redirect has no backend
 }
+
+// backendOf chooses a backend of the redirect, else of the service.
+func (w *Worker) backendOf(f *nat.Frontend, t packet.Tuple) (*nat.Backend, bool) {
+	hash := nat.FlowHash(t)
+	if f.Redirect != nil {
+		if b, ok := f.Redirect.Choose(hash, t.Src); ok {
+			w.served[servedBy{redirect: f.Redirect.Name}]++
+			return b, true
+		}
+	}
+	b, ok := f.ChooseService(hash)
+	if ok {
+		w.served[servedBy{service: f.Name}]++
+	}
+	return b, ok
+}
+
+// servedFlows counts the flows that were given a backend, by whom. It is touched
+// once per flow.
+type servedFlows map[servedBy]uint64
+
+type servedBy struct{ service, redirect string }
 
 // mayPassService: nobody is behind a service's address, so that a port which the
 // service has not is closed.

@@ -3,7 +3,9 @@ package dataplane
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
+	"ringway/dataplane/dnsprobe"
 	"ringway/nat"
 )
 
@@ -18,6 +20,22 @@ type serviceState struct {
 	table       *nat.ServiceTable
 	dns         *dnsServers
 	resolutions []nat.Resolution
+
+	redirects, backends *countIndex // of those that answer DNS
+	freed               []uint16    // redirects' places that are to be cleared
+}
+
+// Of so many redirects, and of so many of their backends, queries are counted each
+// for itself; of more, together.
+const (
+	countedRedirects = 16
+	countedBackends  = 64
+)
+
+func newServiceState() serviceState {
+	return serviceState{
+		health: nat.NewHealthRegistry(), redirects: newCountIndex(countedRedirects), backends: newCountIndex(countedBackends),
+	}
 }
 
 // refreshServices works out what services and redirects mean on this node, after a
@@ -30,12 +48,19 @@ func (b *builder) refreshServices(locals []nat.Local, now int64) {
 		services = b.tables.Services
 		redirects = append(append([]nat.RedirectSpec(nil), b.tables.Redirects...), s.file...)
 	}
-	if len(services)+len(redirects) == 0 {
-		s.table, s.dns, s.resolutions = nil, nil, nil
-		return
-	}
 	s.table, s.resolutions = nat.Resolve(services, redirects, locals, b.hostAddrs, s.health, now)
-	s.dns = newDNSServers(s.table)
+	s.redirects.begin()
+	s.backends.begin()
+	indexes := make([]uint16, len(s.resolutions))
+	for i := range s.resolutions {
+		indexes[i] = s.redirects.of(s.resolutions[i].Name)
+	}
+	s.dns = newDNSServers(s.table, indexes, s.backends)
+	s.freed = append(s.freed, s.redirects.finish()...)
+	s.backends.finish()
+	if len(services)+len(redirects) == 0 {
+		s.table, s.dns = nil, nil // the path has nothing to look for
+	}
 }
 
 // refreshServices is called with the lock held; the caller publishes.
@@ -47,6 +72,29 @@ func (d *Dataplane) refreshServices() {
 		})
 	}
 	d.build.refreshServices(locals, monotonic())
+	d.forgetRedirects()
+}
+
+// forgetRedirects clears the counts of redirects that are gone, before another one
+// has their place.
+func (d *Dataplane) forgetRedirects() {
+	freed := d.build.services.freed
+	d.build.services.freed = nil
+	if len(freed) == 0 || d.running == 0 {
+		return
+	}
+	for _, w := range d.core.workers {
+		ctx, cancel := context.WithTimeout(context.Background(), workerPatience)
+		err := w.do(ctx, func() {
+			for _, i := range freed {
+				w.queries.ForgetRedirect(i)
+			}
+		})
+		cancel()
+		if err != nil {
+			d.log.Warn("forget the counts of redirects", "worker", w.id, "err", err)
+		}
+	}
 }
 
 // watchRedirects follows the file of redirects, if there is to be one.
@@ -76,4 +124,52 @@ func (d *Dataplane) redirectsChanged(u nat.RedirectsUpdate) {
 	d.build.services.file = u.Redirects
 	d.refreshServices()
 	d.log.Info("redirects applied", "file", d.cfg.RedirectsFile, "redirects", len(u.Redirects))
+}
+
+// startProbes has the backends of redirects asked now and then whether they live.
+func (d *Dataplane) startProbes(ctx context.Context) {
+	o := dnsprobe.Options{Interval: d.cfg.DNSProbeInterval, Timeout: d.cfg.DNSDeadline, Log: d.log}
+	ended := dnsprobe.Start(ctx, o, d.probeTargets)
+	d.done.Go(func() { <-ended })
+}
+
+// probeTargets are the backends of redirects that answer DNS.
+func (d *Dataplane) probeTargets() []dnsprobe.Target {
+	table := d.core.snapshot.Load().services
+	if table == nil {
+		return nil
+	}
+	var out []dnsprobe.Target
+	seen := map[netip.AddrPort]bool{}
+	for i := range table.Frontends() {
+		f := &table.Frontends()[i]
+		if !f.IsDNS {
+			continue
+		}
+		for _, b := range f.Redirect.Local {
+			addr := netip.AddrPortFrom(addrOf(b.Addr), b.Port)
+			if seen[addr] {
+				continue
+			}
+			seen[addr] = true
+			out = append(out, d.probeTarget(addr, b.Health))
+		}
+	}
+	return out
+}
+
+func (d *Dataplane) probeTarget(addr netip.AddrPort, h *nat.Health) dnsprobe.Target {
+	return dnsprobe.Target{
+		Addr: addr,
+		OK: func() {
+			if h.ProbeOK(monotonic()) {
+				d.log.Info("a redirect's backend is back", "backend", addr)
+			}
+		},
+		Failed: func() {
+			if h.ProbeFailed(monotonic()) {
+				d.log.Warn("a redirect's backend does not answer: its clients are served by the original service", "backend", addr)
+			}
+		},
+	}
 }
