@@ -55,6 +55,7 @@ type Dataplane struct {
 
 	redirectFile   <-chan nat.RedirectsUpdate // nil: no redirects file
 	firstRedirects nat.RedirectsUpdate
+	names          queryNames
 
 	mu      sync.Mutex // guards what follows
 	snat    snatControl
@@ -119,6 +120,7 @@ func (d *Dataplane) open() error {
 	}
 	d.done.Go(func() { d.follow(ctx) })
 	d.startProbes(ctx)
+	d.done.Go(func() { d.readSamples(ctx) })
 	return nil
 }
 

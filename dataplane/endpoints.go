@@ -165,6 +165,7 @@ func (d *Dataplane) DeleteEndpoint(ctx context.Context, name string) error {
 	err := d.store.Delete(name)
 	d.refreshServices()
 	d.publish()
+	d.forgetQueries(r.Slot)
 	ended, flowsErr := d.endFlows(ctx, func(f *conntrack.Flow) bool { return f.Owner() == r.Slot })
 	d.log.Info("endpoint detached", "name", name, "flows", ended)
 	return errors.Join(err, flowsErr)
@@ -228,6 +229,14 @@ func (d *Dataplane) restoreEndpoint(r endpoint.Record) error {
 	}
 	d.log.Info("endpoint repaired", "name", r.Name, "why", reason)
 	return d.repair(r)
+}
+
+// forgetQueries ends what the workers know of an endpoint's DNS queries.
+func (d *Dataplane) forgetQueries(slot uint32) {
+	for _, w := range d.core.workers {
+		d.askWorker(w, func() { w.queries.Forget(slot, w.now) })
+	}
+	d.names.forget(func(k queryKey) bool { return k.slot == slot })
 }
 
 // endFlowsOf removes an endpoint's flows before the workers run.

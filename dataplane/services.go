@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"ringway/dataplane/dnsprobe"
 	"ringway/nat"
@@ -83,17 +84,13 @@ func (d *Dataplane) forgetRedirects() {
 	if len(freed) == 0 || d.running == 0 {
 		return
 	}
+	d.names.forget(func(k queryKey) bool { return slices.Contains(freed, k.redirect) })
 	for _, w := range d.core.workers {
-		ctx, cancel := context.WithTimeout(context.Background(), workerPatience)
-		err := w.do(ctx, func() {
+		d.askWorker(w, func() {
 			for _, i := range freed {
 				w.queries.ForgetRedirect(i)
 			}
 		})
-		cancel()
-		if err != nil {
-			d.log.Warn("forget the counts of redirects", "worker", w.id, "err", err)
-		}
 	}
 }
 
