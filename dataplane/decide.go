@@ -32,7 +32,7 @@ func (w *Worker) decideOne(p *packet.Packet) {
 		w.unsolicited(a, p)
 		return
 	}
-	if p.Slot == noSlot && w.localDestination(p.Dst) == nil && !w.isTransit(p) {
+	if p.Slot == noSlot && w.localDestination(p.Dst) == nil && !w.hasTransit() {
 		return // to an address of ours that no pod has: route says so
 	}
 	target, ok := w.destined(p)
@@ -87,10 +87,10 @@ func (w *Worker) unsolicited(a *snatAddress, p *packet.Packet) {
 	p.Drop(packet.NATNoFlow)
 }
 
-// isTransit: neither from nor to a pod or ourselves.
-func (w *Worker) isTransit(p *packet.Packet) bool {
-	return w.snap.masq != nil && w.snap.masq.transit && p.Flags&packet.Decapped == 0
-}
+// hasTransit tells whether a rule selects what is neither from nor to a pod of
+// this node or ourselves. What another node sent in VXLAN is that, too: its pods
+// may reach the world by this node.
+func (w *Worker) hasTransit() bool { return w.snap.masq != nil && w.snap.masq.transit }
 
 // masquerades is the rule that a packet falls under; nil: none does, or it does
 // not leave the node by an uplink in the clear.

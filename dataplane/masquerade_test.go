@@ -605,3 +605,42 @@ func TestTransit(t *testing.T) {
 		w.check()
 	}
 }
+
+// A pod of another node may reach the world by this one, which has its packets out
+// of the tunnel masqueraded and sends the answers back into it.
+func TestTransitOutOfTheTunnel(t *testing.T) {
+	for _, workers := range []int{1, 3} {
+		c := testConfig{workers: workers, queues: workers, edit: func(t *Tables) {
+			t.Masquerade = Masquerade{Enabled: true, Rules: []nat.RuleSpec{{
+				Name: "egress", Sources: t.Nodes[1].NodeCIDRs, Action: nat.ActionSNAT, Ports: nat.PortRange{Low: 50000, High: 50999},
+			}}}
+		}}
+		w := &world{newTestNode(t, c), t}
+		for q := range w.uplinks {
+			w.uplinks[q].Inject(fromNode2(udp4(pod2, ext, uint16(4000+q), 7000)...))
+			w.settle()
+			sent := one(t, w.sentBy(w.uplinks...))
+			if sent.Src != vtep1 || sent.SrcPort < 50000 || sent.Dst != ext {
+				t.Fatalf("left as %s", text(sent.Tuple()))
+			}
+			for back := range w.uplinks {
+				w.in(back, udp4(ext, vtep1, 7000, sent.SrcPort)...)
+				outer := one(t, w.sentBy(w.uplinks...))
+				if outer.Dst != vtep2 || outer.DstPort != 8472 {
+					t.Fatalf("the answer goes to %s", text(outer.Tuple()))
+				}
+				inner := pt.InChunk(outer.Bytes()[tunnelHeader:])
+				if r := packet.Parse(inner); r != packet.NoReason || inner.Dst != pod2 || inner.DstPort != uint16(4000+q) {
+					t.Errorf("the answer is %s: %s", text(inner.Tuple()), r)
+				}
+			}
+		}
+		// To a pod of this node it keeps its source.
+		w.uplinks[0].Inject(fromNode2(udp4(pod2, pod1, 4000, 7000)...))
+		w.settle()
+		if got := one(t, w.sentBy(w.trunks...)); got.Src != pod2 {
+			t.Errorf("pod1 sees %s", text(got.Tuple()))
+		}
+		w.check()
+	}
+}

@@ -58,7 +58,7 @@ func (w *Worker) isTracked(p *packet.Packet) bool {
 	if p.Slot == noSlot && w.snap.snatAddress(p.Dst) != nil {
 		return true
 	}
-	return p.Slot == noSlot && p.Flags&(packet.Decapped|packet.Originated) == 0 && w.snap.masq != nil && w.snap.masq.transit
+	return p.Slot == noSlot && p.Flags&packet.Originated == 0 && w.hasTransit()
 }
 
 // seen tells conntrack of a packet of a known flow, and the port allocator what

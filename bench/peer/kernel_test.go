@@ -8,7 +8,7 @@ import (
 )
 
 func TestKernelCarriesEveryRow(t *testing.T) {
-	carriesRows(t, NewKernel(), chain.OneCore, chain.Rows())
+	carriesRows(t, NewKernel(), chain.OneCore)
 }
 
 func TestKernelMasquerades(t *testing.T) { masquerades(t, NewKernel(), chain.OneCore) }

@@ -12,7 +12,7 @@ import (
 
 func TestLimitCarriesEveryRow(t *testing.T) {
 	for _, layout := range []string{chain.OneCore, chain.Split} {
-		carriesRows(t, NewLimit(), layout, chain.Rows())
+		carriesRows(t, NewLimit(), layout)
 	}
 }
 

@@ -47,8 +47,6 @@ func Unfit(name string, t chain.Traffic, l chain.Layout) string {
 		if why := unfitToMasquerade(t.Flows); why != "" {
 			return fmt.Sprintf("in row %s with %d flows: %s", t.Row, t.Flows, why)
 		}
-	case name == RingwayName && t.Row == chain.DecapMasq:
-		return fmt.Sprintf("in row %s: it leaves masquerading to the node of the pod", t.Row)
 	case name == TestpmdName && l.Shared():
 		why = "it spins, and would starve the kernel thread that feeds it"
 	}

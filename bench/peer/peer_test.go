@@ -28,10 +28,10 @@ func newChain(t *testing.T, dut chain.DUT, traffic chain.Traffic, layout string)
 	return c
 }
 
-// carriesRows runs a device under test on rows with small and big packets.
-func carriesRows(t *testing.T, dut chain.DUT, layout string, rows []chain.Row) {
+// carriesRows runs a device under test on every row with small and big packets.
+func carriesRows(t *testing.T, dut chain.DUT, layout string) {
 	t.Helper()
-	for _, row := range rows {
+	for _, row := range chain.Rows() {
 		for _, size := range []int{64, 1400} {
 			carries(t, dut, chain.Traffic{Row: row, Size: size, Flows: 1000}, layout)
 		}
