@@ -20,6 +20,8 @@ func TableSet(t dataplane.Tables) *pb.TableSet {
 		MssClamp: t.MSSClamp,
 
 		Masquerade: masquerade(t.Masquerade),
+		Services:   services(t.Services),
+		Redirects:  redirects(t.Redirects),
 	}
 	for _, n := range t.Nodes {
 		set.Nodes = append(set.Nodes, &pb.Node{

@@ -23,6 +23,7 @@ type kind int
 const (
 	kindObject kind = iota // fields
 	kindList               // elem
+	kindMap                // elem, by free keys
 	kindString
 	kindBool
 	kindInt // bits, signed
@@ -33,7 +34,7 @@ type schema struct {
 	kind   kind
 	order  []string           // of an object's fields, as declared
 	fields map[string]*schema // of an object
-	elem   *schema            // of a list
+	elem   *schema            // of a list or map
 	bits   int                // of an integer
 	signed bool
 }
@@ -45,7 +46,10 @@ func messageSchema(md protoreflect.MessageDescriptor) *schema {
 	for i := range md.Fields().Len() {
 		fd := md.Fields().Get(i)
 		f := fieldSchema(fd)
-		if fd.IsList() {
+		switch {
+		case fd.IsMap():
+			f = &schema{kind: kindMap, elem: fieldSchema(fd.MapValue())}
+		case fd.IsList():
 			f = &schema{kind: kindList, elem: f}
 		}
 		s.order = append(s.order, fd.JSONName())
@@ -158,6 +162,8 @@ func (s *schema) check(path string, v any, ps *Problems) {
 		s.checkObject(path, v, ps)
 	case kindList:
 		s.checkList(path, v, ps)
+	case kindMap:
+		s.checkMap(path, v, ps)
 	case kindString:
 		if _, ok := v.(string); !ok {
 			ps.add(path, fmt.Sprintf("%s is not a string", show(v)), fmt.Sprintf("write %q, in quotes", show(v)))
@@ -187,6 +193,28 @@ func (s *schema) checkObject(path string, v any, ps *Problems) {
 	}
 }
 
+func (s *schema) checkMap(path string, v any, ps *Problems) {
+	m, ok := v.(map[string]any)
+	if !ok {
+		ps.add(path, fmt.Sprintf("%s is not a mapping", show(v)), "write key: value lines")
+		return
+	}
+	for _, name := range sortedKeys(m) {
+		s.checkEntry(join(path, clip(name)), m[name], ps)
+		if ps.full() {
+			return
+		}
+	}
+}
+
+func (s *schema) checkEntry(path string, v any, ps *Problems) {
+	if v == nil {
+		ps.add(path, "the entry is empty", "fill it in or take it out")
+		return
+	}
+	s.elem.check(path, v, ps)
+}
+
 func (s *schema) checkList(path string, v any, ps *Problems) {
 	l, ok := v.([]any)
 	if !ok {
@@ -194,12 +222,7 @@ func (s *schema) checkList(path string, v any, ps *Problems) {
 		return
 	}
 	for i := range l {
-		at := fmt.Sprintf("%s[%d]", path, i)
-		if l[i] == nil {
-			ps.add(at, "the entry is empty", "fill it in or take it out")
-			continue
-		}
-		s.elem.check(at, l[i], ps)
+		s.checkEntry(fmt.Sprintf("%s[%d]", path, i), l[i], ps)
 		if ps.full() {
 			return
 		}

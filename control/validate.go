@@ -66,6 +66,8 @@ func Validate(set *pb.TableSet, self string) (dataplane.Tables, error) {
 		v.overlaps()
 	}
 	t.Masquerade = v.masquerade(set.GetMasquerade())
+	t.Services = v.services(set.GetServices())
+	t.Redirects = v.redirects(set.GetRedirects())
 	if err := v.problems.err(); err != nil {
 		return dataplane.Tables{}, err
 	}

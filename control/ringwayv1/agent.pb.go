@@ -913,6 +913,166 @@ func (x *GetMasqueradeResponse) GetItems() []*MasqueradeRule {
 	return nil
 }
 
+type GetServicesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetServicesRequest) Reset() {
+	*x = GetServicesRequest{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServicesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServicesRequest) ProtoMessage() {}
+
+func (x *GetServicesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServicesRequest.ProtoReflect.Descriptor instead.
+func (*GetServicesRequest) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{21}
+}
+
+type GetServicesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Items         []*ServiceStatus       `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetServicesResponse) Reset() {
+	*x = GetServicesResponse{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetServicesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetServicesResponse) ProtoMessage() {}
+
+func (x *GetServicesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetServicesResponse.ProtoReflect.Descriptor instead.
+func (*GetServicesResponse) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *GetServicesResponse) GetItems() []*ServiceStatus {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
+type GetRedirectsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRedirectsRequest) Reset() {
+	*x = GetRedirectsRequest{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRedirectsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRedirectsRequest) ProtoMessage() {}
+
+func (x *GetRedirectsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRedirectsRequest.ProtoReflect.Descriptor instead.
+func (*GetRedirectsRequest) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{23}
+}
+
+type GetRedirectsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Items         []*RedirectStatus      `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRedirectsResponse) Reset() {
+	*x = GetRedirectsResponse{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRedirectsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRedirectsResponse) ProtoMessage() {}
+
+func (x *GetRedirectsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRedirectsResponse.ProtoReflect.Descriptor instead.
+func (*GetRedirectsResponse) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *GetRedirectsResponse) GetItems() []*RedirectStatus {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
 type FlushFlowsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Filter        *FlowFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
@@ -922,7 +1082,7 @@ type FlushFlowsRequest struct {
 
 func (x *FlushFlowsRequest) Reset() {
 	*x = FlushFlowsRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[21]
+	mi := &file_ringway_v1_agent_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1094,7 @@ func (x *FlushFlowsRequest) String() string {
 func (*FlushFlowsRequest) ProtoMessage() {}
 
 func (x *FlushFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[21]
+	mi := &file_ringway_v1_agent_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1107,7 @@ func (x *FlushFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushFlowsRequest.ProtoReflect.Descriptor instead.
 func (*FlushFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{21}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *FlushFlowsRequest) GetFilter() *FlowFilter {
@@ -967,7 +1127,7 @@ type FlushFlowsResponse struct {
 
 func (x *FlushFlowsResponse) Reset() {
 	*x = FlushFlowsResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[22]
+	mi := &file_ringway_v1_agent_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1139,7 @@ func (x *FlushFlowsResponse) String() string {
 func (*FlushFlowsResponse) ProtoMessage() {}
 
 func (x *FlushFlowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[22]
+	mi := &file_ringway_v1_agent_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1152,7 @@ func (x *FlushFlowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushFlowsResponse.ProtoReflect.Descriptor instead.
 func (*FlushFlowsResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{22}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FlushFlowsResponse) GetFlows() uint64 {
@@ -1011,7 +1171,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[23]
+	mi := &file_ringway_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1183,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[23]
+	mi := &file_ringway_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1196,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{23}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ApplyRequest) GetTableSet() *TableSet {
@@ -1056,7 +1216,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[24]
+	mi := &file_ringway_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1068,7 +1228,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[24]
+	mi := &file_ringway_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1081,7 +1241,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{24}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ApplyResponse) GetVersion() uint64 {
@@ -1108,7 +1268,7 @@ type AddEndpointRequest struct {
 
 func (x *AddEndpointRequest) Reset() {
 	*x = AddEndpointRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[25]
+	mi := &file_ringway_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1280,7 @@ func (x *AddEndpointRequest) String() string {
 func (*AddEndpointRequest) ProtoMessage() {}
 
 func (x *AddEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[25]
+	mi := &file_ringway_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1293,7 @@ func (x *AddEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddEndpointRequest.ProtoReflect.Descriptor instead.
 func (*AddEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AddEndpointRequest) GetName() string {
@@ -1180,7 +1340,7 @@ type AddEndpointResponse struct {
 
 func (x *AddEndpointResponse) Reset() {
 	*x = AddEndpointResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[26]
+	mi := &file_ringway_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1352,7 @@ func (x *AddEndpointResponse) String() string {
 func (*AddEndpointResponse) ProtoMessage() {}
 
 func (x *AddEndpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[26]
+	mi := &file_ringway_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1365,7 @@ func (x *AddEndpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddEndpointResponse.ProtoReflect.Descriptor instead.
 func (*AddEndpointResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AddEndpointResponse) GetEndpoint() *Endpoint {
@@ -1224,7 +1384,7 @@ type DeleteEndpointRequest struct {
 
 func (x *DeleteEndpointRequest) Reset() {
 	*x = DeleteEndpointRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[27]
+	mi := &file_ringway_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1236,7 +1396,7 @@ func (x *DeleteEndpointRequest) String() string {
 func (*DeleteEndpointRequest) ProtoMessage() {}
 
 func (x *DeleteEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[27]
+	mi := &file_ringway_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1249,7 +1409,7 @@ func (x *DeleteEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEndpointRequest.ProtoReflect.Descriptor instead.
 func (*DeleteEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DeleteEndpointRequest) GetName() string {
@@ -1267,7 +1427,7 @@ type DeleteEndpointResponse struct {
 
 func (x *DeleteEndpointResponse) Reset() {
 	*x = DeleteEndpointResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[28]
+	mi := &file_ringway_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1279,7 +1439,7 @@ func (x *DeleteEndpointResponse) String() string {
 func (*DeleteEndpointResponse) ProtoMessage() {}
 
 func (x *DeleteEndpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[28]
+	mi := &file_ringway_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1292,7 +1452,7 @@ func (x *DeleteEndpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEndpointResponse.ProtoReflect.Descriptor instead.
 func (*DeleteEndpointResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 type CaptureRequest struct {
@@ -1310,7 +1470,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[29]
+	mi := &file_ringway_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1322,7 +1482,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[29]
+	mi := &file_ringway_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1335,7 +1495,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *CaptureRequest) GetPort() string {
@@ -1375,7 +1535,7 @@ type CaptureResponse struct {
 
 func (x *CaptureResponse) Reset() {
 	*x = CaptureResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[30]
+	mi := &file_ringway_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1387,7 +1547,7 @@ func (x *CaptureResponse) String() string {
 func (*CaptureResponse) ProtoMessage() {}
 
 func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[30]
+	mi := &file_ringway_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1400,7 +1560,7 @@ func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureResponse.ProtoReflect.Descriptor instead.
 func (*CaptureResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CaptureResponse) GetPacket() *Packet {
@@ -1421,7 +1581,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[31]
+	mi := &file_ringway_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1433,7 +1593,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[31]
+	mi := &file_ringway_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1446,7 +1606,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *Refusal) GetProblems() []*Problem {
@@ -1469,7 +1629,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[32]
+	mi := &file_ringway_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1641,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[32]
+	mi := &file_ringway_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1654,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{32}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Problem) GetField() string {
@@ -1561,7 +1721,13 @@ const file_ringway_v1_agent_proto_rawDesc = "" +
 	"\x03nat\x18\x01 \x01(\v2\x0f.ringway.v1.NatR\x03nat\"\x16\n" +
 	"\x14GetMasqueradeRequest\"I\n" +
 	"\x15GetMasqueradeResponse\x120\n" +
-	"\x05items\x18\x01 \x03(\v2\x1a.ringway.v1.MasqueradeRuleR\x05items\"C\n" +
+	"\x05items\x18\x01 \x03(\v2\x1a.ringway.v1.MasqueradeRuleR\x05items\"\x14\n" +
+	"\x12GetServicesRequest\"F\n" +
+	"\x13GetServicesResponse\x12/\n" +
+	"\x05items\x18\x01 \x03(\v2\x19.ringway.v1.ServiceStatusR\x05items\"\x15\n" +
+	"\x13GetRedirectsRequest\"H\n" +
+	"\x14GetRedirectsResponse\x120\n" +
+	"\x05items\x18\x01 \x03(\v2\x1a.ringway.v1.RedirectStatusR\x05items\"C\n" +
 	"\x11FlushFlowsRequest\x12.\n" +
 	"\x06filter\x18\x01 \x01(\v2\x16.ringway.v1.FlowFilterR\x06filter\"*\n" +
 	"\x12FlushFlowsResponse\x12\x14\n" +
@@ -1596,7 +1762,8 @@ const file_ringway_v1_agent_proto_rawDesc = "" +
 	"\aProblem\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06remedy\x18\x03 \x01(\tR\x06remedy2\xff\b\n" +
+	"\x06remedy\x18\x03 \x01(\tR\x06remedy2\xa6\n" +
+	"\n" +
 	"\fAgentService\x12H\n" +
 	"\tGetStatus\x12\x1c.ringway.v1.GetStatusRequest\x1a\x1d.ringway.v1.GetStatusResponse\x12G\n" +
 	"\bGetNodes\x12\x1b.ringway.v1.GetNodesRequest\x1a\x1c.ringway.v1.GetNodesResponse0\x01\x12J\n" +
@@ -1607,7 +1774,9 @@ const file_ringway_v1_agent_proto_rawDesc = "" +
 	"\bGetDrops\x12\x1b.ringway.v1.GetDropsRequest\x1a\x1c.ringway.v1.GetDropsResponse\x12G\n" +
 	"\bGetFlows\x12\x1b.ringway.v1.GetFlowsRequest\x1a\x1c.ringway.v1.GetFlowsResponse0\x01\x12?\n" +
 	"\x06GetNat\x12\x19.ringway.v1.GetNatRequest\x1a\x1a.ringway.v1.GetNatResponse\x12T\n" +
-	"\rGetMasquerade\x12 .ringway.v1.GetMasqueradeRequest\x1a!.ringway.v1.GetMasqueradeResponse\x12<\n" +
+	"\rGetMasquerade\x12 .ringway.v1.GetMasqueradeRequest\x1a!.ringway.v1.GetMasqueradeResponse\x12P\n" +
+	"\vGetServices\x12\x1e.ringway.v1.GetServicesRequest\x1a\x1f.ringway.v1.GetServicesResponse0\x01\x12S\n" +
+	"\fGetRedirects\x12\x1f.ringway.v1.GetRedirectsRequest\x1a .ringway.v1.GetRedirectsResponse0\x01\x12<\n" +
 	"\x05Apply\x12\x18.ringway.v1.ApplyRequest\x1a\x19.ringway.v1.ApplyResponse\x12N\n" +
 	"\vAddEndpoint\x12\x1e.ringway.v1.AddEndpointRequest\x1a\x1f.ringway.v1.AddEndpointResponse\x12W\n" +
 	"\x0eDeleteEndpoint\x12!.ringway.v1.DeleteEndpointRequest\x1a\".ringway.v1.DeleteEndpointResponse\x12K\n" +
@@ -1627,7 +1796,7 @@ func file_ringway_v1_agent_proto_rawDescGZIP() []byte {
 	return file_ringway_v1_agent_proto_rawDescData
 }
 
-var file_ringway_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_ringway_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_ringway_v1_agent_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),       // 0: ringway.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),      // 1: ringway.v1.GetStatusResponse
@@ -1650,85 +1819,97 @@ var file_ringway_v1_agent_proto_goTypes = []any{
 	(*GetNatResponse)(nil),         // 18: ringway.v1.GetNatResponse
 	(*GetMasqueradeRequest)(nil),   // 19: ringway.v1.GetMasqueradeRequest
 	(*GetMasqueradeResponse)(nil),  // 20: ringway.v1.GetMasqueradeResponse
-	(*FlushFlowsRequest)(nil),      // 21: ringway.v1.FlushFlowsRequest
-	(*FlushFlowsResponse)(nil),     // 22: ringway.v1.FlushFlowsResponse
-	(*ApplyRequest)(nil),           // 23: ringway.v1.ApplyRequest
-	(*ApplyResponse)(nil),          // 24: ringway.v1.ApplyResponse
-	(*AddEndpointRequest)(nil),     // 25: ringway.v1.AddEndpointRequest
-	(*AddEndpointResponse)(nil),    // 26: ringway.v1.AddEndpointResponse
-	(*DeleteEndpointRequest)(nil),  // 27: ringway.v1.DeleteEndpointRequest
-	(*DeleteEndpointResponse)(nil), // 28: ringway.v1.DeleteEndpointResponse
-	(*CaptureRequest)(nil),         // 29: ringway.v1.CaptureRequest
-	(*CaptureResponse)(nil),        // 30: ringway.v1.CaptureResponse
-	(*Refusal)(nil),                // 31: ringway.v1.Refusal
-	(*Problem)(nil),                // 32: ringway.v1.Problem
-	nil,                            // 33: ringway.v1.AddEndpointRequest.LabelsEntry
-	(*Status)(nil),                 // 34: ringway.v1.Status
-	(*NodeStatus)(nil),             // 35: ringway.v1.NodeStatus
-	(*Route)(nil),                  // 36: ringway.v1.Route
-	(*Neighbor)(nil),               // 37: ringway.v1.Neighbor
-	(*Endpoint)(nil),               // 38: ringway.v1.Endpoint
-	(*Port)(nil),                   // 39: ringway.v1.Port
-	(*Drop)(nil),                   // 40: ringway.v1.Drop
-	(*Flow)(nil),                   // 41: ringway.v1.Flow
-	(*Nat)(nil),                    // 42: ringway.v1.Nat
-	(*MasqueradeRule)(nil),         // 43: ringway.v1.MasqueradeRule
-	(*TableSet)(nil),               // 44: ringway.v1.TableSet
-	(*Packet)(nil),                 // 45: ringway.v1.Packet
+	(*GetServicesRequest)(nil),     // 21: ringway.v1.GetServicesRequest
+	(*GetServicesResponse)(nil),    // 22: ringway.v1.GetServicesResponse
+	(*GetRedirectsRequest)(nil),    // 23: ringway.v1.GetRedirectsRequest
+	(*GetRedirectsResponse)(nil),   // 24: ringway.v1.GetRedirectsResponse
+	(*FlushFlowsRequest)(nil),      // 25: ringway.v1.FlushFlowsRequest
+	(*FlushFlowsResponse)(nil),     // 26: ringway.v1.FlushFlowsResponse
+	(*ApplyRequest)(nil),           // 27: ringway.v1.ApplyRequest
+	(*ApplyResponse)(nil),          // 28: ringway.v1.ApplyResponse
+	(*AddEndpointRequest)(nil),     // 29: ringway.v1.AddEndpointRequest
+	(*AddEndpointResponse)(nil),    // 30: ringway.v1.AddEndpointResponse
+	(*DeleteEndpointRequest)(nil),  // 31: ringway.v1.DeleteEndpointRequest
+	(*DeleteEndpointResponse)(nil), // 32: ringway.v1.DeleteEndpointResponse
+	(*CaptureRequest)(nil),         // 33: ringway.v1.CaptureRequest
+	(*CaptureResponse)(nil),        // 34: ringway.v1.CaptureResponse
+	(*Refusal)(nil),                // 35: ringway.v1.Refusal
+	(*Problem)(nil),                // 36: ringway.v1.Problem
+	nil,                            // 37: ringway.v1.AddEndpointRequest.LabelsEntry
+	(*Status)(nil),                 // 38: ringway.v1.Status
+	(*NodeStatus)(nil),             // 39: ringway.v1.NodeStatus
+	(*Route)(nil),                  // 40: ringway.v1.Route
+	(*Neighbor)(nil),               // 41: ringway.v1.Neighbor
+	(*Endpoint)(nil),               // 42: ringway.v1.Endpoint
+	(*Port)(nil),                   // 43: ringway.v1.Port
+	(*Drop)(nil),                   // 44: ringway.v1.Drop
+	(*Flow)(nil),                   // 45: ringway.v1.Flow
+	(*Nat)(nil),                    // 46: ringway.v1.Nat
+	(*MasqueradeRule)(nil),         // 47: ringway.v1.MasqueradeRule
+	(*ServiceStatus)(nil),          // 48: ringway.v1.ServiceStatus
+	(*RedirectStatus)(nil),         // 49: ringway.v1.RedirectStatus
+	(*TableSet)(nil),               // 50: ringway.v1.TableSet
+	(*Packet)(nil),                 // 51: ringway.v1.Packet
 }
 var file_ringway_v1_agent_proto_depIdxs = []int32{
-	34, // 0: ringway.v1.GetStatusResponse.status:type_name -> ringway.v1.Status
-	35, // 1: ringway.v1.GetNodesResponse.items:type_name -> ringway.v1.NodeStatus
-	36, // 2: ringway.v1.GetRoutesResponse.items:type_name -> ringway.v1.Route
-	37, // 3: ringway.v1.GetNeighborsResponse.items:type_name -> ringway.v1.Neighbor
-	38, // 4: ringway.v1.GetEndpointsResponse.items:type_name -> ringway.v1.Endpoint
-	39, // 5: ringway.v1.GetPortsResponse.items:type_name -> ringway.v1.Port
-	40, // 6: ringway.v1.GetDropsResponse.items:type_name -> ringway.v1.Drop
+	38, // 0: ringway.v1.GetStatusResponse.status:type_name -> ringway.v1.Status
+	39, // 1: ringway.v1.GetNodesResponse.items:type_name -> ringway.v1.NodeStatus
+	40, // 2: ringway.v1.GetRoutesResponse.items:type_name -> ringway.v1.Route
+	41, // 3: ringway.v1.GetNeighborsResponse.items:type_name -> ringway.v1.Neighbor
+	42, // 4: ringway.v1.GetEndpointsResponse.items:type_name -> ringway.v1.Endpoint
+	43, // 5: ringway.v1.GetPortsResponse.items:type_name -> ringway.v1.Port
+	44, // 6: ringway.v1.GetDropsResponse.items:type_name -> ringway.v1.Drop
 	14, // 7: ringway.v1.GetFlowsRequest.filter:type_name -> ringway.v1.FlowFilter
-	41, // 8: ringway.v1.GetFlowsResponse.items:type_name -> ringway.v1.Flow
-	42, // 9: ringway.v1.GetNatResponse.nat:type_name -> ringway.v1.Nat
-	43, // 10: ringway.v1.GetMasqueradeResponse.items:type_name -> ringway.v1.MasqueradeRule
-	14, // 11: ringway.v1.FlushFlowsRequest.filter:type_name -> ringway.v1.FlowFilter
-	44, // 12: ringway.v1.ApplyRequest.table_set:type_name -> ringway.v1.TableSet
-	33, // 13: ringway.v1.AddEndpointRequest.labels:type_name -> ringway.v1.AddEndpointRequest.LabelsEntry
-	38, // 14: ringway.v1.AddEndpointResponse.endpoint:type_name -> ringway.v1.Endpoint
-	45, // 15: ringway.v1.CaptureResponse.packet:type_name -> ringway.v1.Packet
-	32, // 16: ringway.v1.Refusal.problems:type_name -> ringway.v1.Problem
-	0,  // 17: ringway.v1.AgentService.GetStatus:input_type -> ringway.v1.GetStatusRequest
-	2,  // 18: ringway.v1.AgentService.GetNodes:input_type -> ringway.v1.GetNodesRequest
-	4,  // 19: ringway.v1.AgentService.GetRoutes:input_type -> ringway.v1.GetRoutesRequest
-	6,  // 20: ringway.v1.AgentService.GetNeighbors:input_type -> ringway.v1.GetNeighborsRequest
-	8,  // 21: ringway.v1.AgentService.GetEndpoints:input_type -> ringway.v1.GetEndpointsRequest
-	10, // 22: ringway.v1.AgentService.GetPorts:input_type -> ringway.v1.GetPortsRequest
-	12, // 23: ringway.v1.AgentService.GetDrops:input_type -> ringway.v1.GetDropsRequest
-	15, // 24: ringway.v1.AgentService.GetFlows:input_type -> ringway.v1.GetFlowsRequest
-	17, // 25: ringway.v1.AgentService.GetNat:input_type -> ringway.v1.GetNatRequest
-	19, // 26: ringway.v1.AgentService.GetMasquerade:input_type -> ringway.v1.GetMasqueradeRequest
-	23, // 27: ringway.v1.AgentService.Apply:input_type -> ringway.v1.ApplyRequest
-	25, // 28: ringway.v1.AgentService.AddEndpoint:input_type -> ringway.v1.AddEndpointRequest
-	27, // 29: ringway.v1.AgentService.DeleteEndpoint:input_type -> ringway.v1.DeleteEndpointRequest
-	21, // 30: ringway.v1.AgentService.FlushFlows:input_type -> ringway.v1.FlushFlowsRequest
-	29, // 31: ringway.v1.AgentService.Capture:input_type -> ringway.v1.CaptureRequest
-	1,  // 32: ringway.v1.AgentService.GetStatus:output_type -> ringway.v1.GetStatusResponse
-	3,  // 33: ringway.v1.AgentService.GetNodes:output_type -> ringway.v1.GetNodesResponse
-	5,  // 34: ringway.v1.AgentService.GetRoutes:output_type -> ringway.v1.GetRoutesResponse
-	7,  // 35: ringway.v1.AgentService.GetNeighbors:output_type -> ringway.v1.GetNeighborsResponse
-	9,  // 36: ringway.v1.AgentService.GetEndpoints:output_type -> ringway.v1.GetEndpointsResponse
-	11, // 37: ringway.v1.AgentService.GetPorts:output_type -> ringway.v1.GetPortsResponse
-	13, // 38: ringway.v1.AgentService.GetDrops:output_type -> ringway.v1.GetDropsResponse
-	16, // 39: ringway.v1.AgentService.GetFlows:output_type -> ringway.v1.GetFlowsResponse
-	18, // 40: ringway.v1.AgentService.GetNat:output_type -> ringway.v1.GetNatResponse
-	20, // 41: ringway.v1.AgentService.GetMasquerade:output_type -> ringway.v1.GetMasqueradeResponse
-	24, // 42: ringway.v1.AgentService.Apply:output_type -> ringway.v1.ApplyResponse
-	26, // 43: ringway.v1.AgentService.AddEndpoint:output_type -> ringway.v1.AddEndpointResponse
-	28, // 44: ringway.v1.AgentService.DeleteEndpoint:output_type -> ringway.v1.DeleteEndpointResponse
-	22, // 45: ringway.v1.AgentService.FlushFlows:output_type -> ringway.v1.FlushFlowsResponse
-	30, // 46: ringway.v1.AgentService.Capture:output_type -> ringway.v1.CaptureResponse
-	32, // [32:47] is the sub-list for method output_type
-	17, // [17:32] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	45, // 8: ringway.v1.GetFlowsResponse.items:type_name -> ringway.v1.Flow
+	46, // 9: ringway.v1.GetNatResponse.nat:type_name -> ringway.v1.Nat
+	47, // 10: ringway.v1.GetMasqueradeResponse.items:type_name -> ringway.v1.MasqueradeRule
+	48, // 11: ringway.v1.GetServicesResponse.items:type_name -> ringway.v1.ServiceStatus
+	49, // 12: ringway.v1.GetRedirectsResponse.items:type_name -> ringway.v1.RedirectStatus
+	14, // 13: ringway.v1.FlushFlowsRequest.filter:type_name -> ringway.v1.FlowFilter
+	50, // 14: ringway.v1.ApplyRequest.table_set:type_name -> ringway.v1.TableSet
+	37, // 15: ringway.v1.AddEndpointRequest.labels:type_name -> ringway.v1.AddEndpointRequest.LabelsEntry
+	42, // 16: ringway.v1.AddEndpointResponse.endpoint:type_name -> ringway.v1.Endpoint
+	51, // 17: ringway.v1.CaptureResponse.packet:type_name -> ringway.v1.Packet
+	36, // 18: ringway.v1.Refusal.problems:type_name -> ringway.v1.Problem
+	0,  // 19: ringway.v1.AgentService.GetStatus:input_type -> ringway.v1.GetStatusRequest
+	2,  // 20: ringway.v1.AgentService.GetNodes:input_type -> ringway.v1.GetNodesRequest
+	4,  // 21: ringway.v1.AgentService.GetRoutes:input_type -> ringway.v1.GetRoutesRequest
+	6,  // 22: ringway.v1.AgentService.GetNeighbors:input_type -> ringway.v1.GetNeighborsRequest
+	8,  // 23: ringway.v1.AgentService.GetEndpoints:input_type -> ringway.v1.GetEndpointsRequest
+	10, // 24: ringway.v1.AgentService.GetPorts:input_type -> ringway.v1.GetPortsRequest
+	12, // 25: ringway.v1.AgentService.GetDrops:input_type -> ringway.v1.GetDropsRequest
+	15, // 26: ringway.v1.AgentService.GetFlows:input_type -> ringway.v1.GetFlowsRequest
+	17, // 27: ringway.v1.AgentService.GetNat:input_type -> ringway.v1.GetNatRequest
+	19, // 28: ringway.v1.AgentService.GetMasquerade:input_type -> ringway.v1.GetMasqueradeRequest
+	21, // 29: ringway.v1.AgentService.GetServices:input_type -> ringway.v1.GetServicesRequest
+	23, // 30: ringway.v1.AgentService.GetRedirects:input_type -> ringway.v1.GetRedirectsRequest
+	27, // 31: ringway.v1.AgentService.Apply:input_type -> ringway.v1.ApplyRequest
+	29, // 32: ringway.v1.AgentService.AddEndpoint:input_type -> ringway.v1.AddEndpointRequest
+	31, // 33: ringway.v1.AgentService.DeleteEndpoint:input_type -> ringway.v1.DeleteEndpointRequest
+	25, // 34: ringway.v1.AgentService.FlushFlows:input_type -> ringway.v1.FlushFlowsRequest
+	33, // 35: ringway.v1.AgentService.Capture:input_type -> ringway.v1.CaptureRequest
+	1,  // 36: ringway.v1.AgentService.GetStatus:output_type -> ringway.v1.GetStatusResponse
+	3,  // 37: ringway.v1.AgentService.GetNodes:output_type -> ringway.v1.GetNodesResponse
+	5,  // 38: ringway.v1.AgentService.GetRoutes:output_type -> ringway.v1.GetRoutesResponse
+	7,  // 39: ringway.v1.AgentService.GetNeighbors:output_type -> ringway.v1.GetNeighborsResponse
+	9,  // 40: ringway.v1.AgentService.GetEndpoints:output_type -> ringway.v1.GetEndpointsResponse
+	11, // 41: ringway.v1.AgentService.GetPorts:output_type -> ringway.v1.GetPortsResponse
+	13, // 42: ringway.v1.AgentService.GetDrops:output_type -> ringway.v1.GetDropsResponse
+	16, // 43: ringway.v1.AgentService.GetFlows:output_type -> ringway.v1.GetFlowsResponse
+	18, // 44: ringway.v1.AgentService.GetNat:output_type -> ringway.v1.GetNatResponse
+	20, // 45: ringway.v1.AgentService.GetMasquerade:output_type -> ringway.v1.GetMasqueradeResponse
+	22, // 46: ringway.v1.AgentService.GetServices:output_type -> ringway.v1.GetServicesResponse
+	24, // 47: ringway.v1.AgentService.GetRedirects:output_type -> ringway.v1.GetRedirectsResponse
+	28, // 48: ringway.v1.AgentService.Apply:output_type -> ringway.v1.ApplyResponse
+	30, // 49: ringway.v1.AgentService.AddEndpoint:output_type -> ringway.v1.AddEndpointResponse
+	32, // 50: ringway.v1.AgentService.DeleteEndpoint:output_type -> ringway.v1.DeleteEndpointResponse
+	26, // 51: ringway.v1.AgentService.FlushFlows:output_type -> ringway.v1.FlushFlowsResponse
+	34, // 52: ringway.v1.AgentService.Capture:output_type -> ringway.v1.CaptureResponse
+	36, // [36:53] is the sub-list for method output_type
+	19, // [19:36] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_ringway_v1_agent_proto_init() }
@@ -1744,7 +1925,7 @@ func file_ringway_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ringway_v1_agent_proto_rawDesc), len(file_ringway_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -29,6 +29,8 @@ const (
 	AgentService_GetFlows_FullMethodName       = "/ringway.v1.AgentService/GetFlows"
 	AgentService_GetNat_FullMethodName         = "/ringway.v1.AgentService/GetNat"
 	AgentService_GetMasquerade_FullMethodName  = "/ringway.v1.AgentService/GetMasquerade"
+	AgentService_GetServices_FullMethodName    = "/ringway.v1.AgentService/GetServices"
+	AgentService_GetRedirects_FullMethodName   = "/ringway.v1.AgentService/GetRedirects"
 	AgentService_Apply_FullMethodName          = "/ringway.v1.AgentService/Apply"
 	AgentService_AddEndpoint_FullMethodName    = "/ringway.v1.AgentService/AddEndpoint"
 	AgentService_DeleteEndpoint_FullMethodName = "/ringway.v1.AgentService/DeleteEndpoint"
@@ -54,6 +56,8 @@ type AgentServiceClient interface {
 	GetFlows(ctx context.Context, in *GetFlowsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetFlowsResponse], error)
 	GetNat(ctx context.Context, in *GetNatRequest, opts ...grpc.CallOption) (*GetNatResponse, error)
 	GetMasquerade(ctx context.Context, in *GetMasqueradeRequest, opts ...grpc.CallOption) (*GetMasqueradeResponse, error)
+	GetServices(ctx context.Context, in *GetServicesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetServicesResponse], error)
+	GetRedirects(ctx context.Context, in *GetRedirectsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetRedirectsResponse], error)
 	// Apply puts a table set in force. A set that is refused leaves the one
 	// before untouched and answers INVALID_ARGUMENT with a Refusal in the details.
 	Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResponse, error)
@@ -222,6 +226,44 @@ func (c *agentServiceClient) GetMasquerade(ctx context.Context, in *GetMasquerad
 	return out, nil
 }
 
+func (c *agentServiceClient) GetServices(ctx context.Context, in *GetServicesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetServicesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[5], AgentService_GetServices_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetServicesRequest, GetServicesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_GetServicesClient = grpc.ServerStreamingClient[GetServicesResponse]
+
+func (c *agentServiceClient) GetRedirects(ctx context.Context, in *GetRedirectsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetRedirectsResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[6], AgentService_GetRedirects_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetRedirectsRequest, GetRedirectsResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_GetRedirectsClient = grpc.ServerStreamingClient[GetRedirectsResponse]
+
 func (c *agentServiceClient) Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ApplyResponse)
@@ -264,7 +306,7 @@ func (c *agentServiceClient) FlushFlows(ctx context.Context, in *FlushFlowsReque
 
 func (c *agentServiceClient) Capture(ctx context.Context, in *CaptureRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CaptureResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[5], AgentService_Capture_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[7], AgentService_Capture_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -299,6 +341,8 @@ type AgentServiceServer interface {
 	GetFlows(*GetFlowsRequest, grpc.ServerStreamingServer[GetFlowsResponse]) error
 	GetNat(context.Context, *GetNatRequest) (*GetNatResponse, error)
 	GetMasquerade(context.Context, *GetMasqueradeRequest) (*GetMasqueradeResponse, error)
+	GetServices(*GetServicesRequest, grpc.ServerStreamingServer[GetServicesResponse]) error
+	GetRedirects(*GetRedirectsRequest, grpc.ServerStreamingServer[GetRedirectsResponse]) error
 	// Apply puts a table set in force. A set that is refused leaves the one
 	// before untouched and answers INVALID_ARGUMENT with a Refusal in the details.
 	Apply(context.Context, *ApplyRequest) (*ApplyResponse, error)
@@ -351,6 +395,12 @@ func (UnimplementedAgentServiceServer) GetNat(context.Context, *GetNatRequest) (
 }
 func (UnimplementedAgentServiceServer) GetMasquerade(context.Context, *GetMasqueradeRequest) (*GetMasqueradeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetMasquerade not implemented")
+}
+func (UnimplementedAgentServiceServer) GetServices(*GetServicesRequest, grpc.ServerStreamingServer[GetServicesResponse]) error {
+	return status.Error(codes.Unimplemented, "method GetServices not implemented")
+}
+func (UnimplementedAgentServiceServer) GetRedirects(*GetRedirectsRequest, grpc.ServerStreamingServer[GetRedirectsResponse]) error {
+	return status.Error(codes.Unimplemented, "method GetRedirects not implemented")
 }
 func (UnimplementedAgentServiceServer) Apply(context.Context, *ApplyRequest) (*ApplyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Apply not implemented")
@@ -533,6 +583,28 @@ func _AgentService_GetMasquerade_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AgentService_GetServices_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetServicesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AgentServiceServer).GetServices(m, &grpc.GenericServerStream[GetServicesRequest, GetServicesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_GetServicesServer = grpc.ServerStreamingServer[GetServicesResponse]
+
+func _AgentService_GetRedirects_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetRedirectsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AgentServiceServer).GetRedirects(m, &grpc.GenericServerStream[GetRedirectsRequest, GetRedirectsResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_GetRedirectsServer = grpc.ServerStreamingServer[GetRedirectsResponse]
+
 func _AgentService_Apply_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ApplyRequest)
 	if err := dec(in); err != nil {
@@ -684,6 +756,16 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "GetFlows",
 			Handler:       _AgentService_GetFlows_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "GetServices",
+			Handler:       _AgentService_GetServices_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "GetRedirects",
+			Handler:       _AgentService_GetRedirects_Handler,
 			ServerStreams: true,
 		},
 		{

@@ -39,7 +39,12 @@ type TableSet struct {
 	Nodes []*Node `protobuf:"bytes,5,rep,name=nodes,proto3" json:"nodes,omitempty"`
 	// What pods reach the world with. Without this section nothing is
 	// masqueraded.
-	Masquerade    *Masquerade `protobuf:"bytes,6,opt,name=masquerade,proto3" json:"masquerade,omitempty"`
+	Masquerade *Masquerade `protobuf:"bytes,6,opt,name=masquerade,proto3" json:"masquerade,omitempty"`
+	// Virtual addresses and what stands behind them, at most 65536.
+	Services []*Service `protobuf:"bytes,7,rep,name=services,proto3" json:"services,omitempty"`
+	// What pods reach on their own node instead, at most 1024. An agent's
+	// redirects file adds to them.
+	Redirects     []*Redirect `protobuf:"bytes,8,rep,name=redirects,proto3" json:"redirects,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -112,6 +117,20 @@ func (x *TableSet) GetNodes() []*Node {
 func (x *TableSet) GetMasquerade() *Masquerade {
 	if x != nil {
 		return x.Masquerade
+	}
+	return nil
+}
+
+func (x *TableSet) GetServices() []*Service {
+	if x != nil {
+		return x.Services
+	}
+	return nil
+}
+
+func (x *TableSet) GetRedirects() []*Redirect {
+	if x != nil {
+		return x.Redirects
 	}
 	return nil
 }
@@ -471,12 +490,678 @@ func (x *MasqueradeRuleSpec) GetPorts() string {
 	return ""
 }
 
+// Service is a virtual address: what pods send to one of its ports goes to one
+// of its backends, the same one for all packets of a flow.
+type Service struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// RFC 1123 label; "default" when left out.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// RFC 1123 label, unique in its namespace.
+	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// IPv4 address that is no node's and no pod's.
+	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	// At least one, at most 1024.
+	Ports []*ServicePort `protobuf:"bytes,4,rep,name=ports,proto3" json:"ports,omitempty"`
+	// IPv4 addresses, of pods anywhere or of hosts, which serve all ports. There
+	// may be none.
+	Backends      []string `protobuf:"bytes,5,rep,name=backends,proto3" json:"backends,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Service) Reset() {
+	*x = Service{}
+	mi := &file_ringway_v1_tables_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Service) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Service) ProtoMessage() {}
+
+func (x *Service) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_tables_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Service.ProtoReflect.Descriptor instead.
+func (*Service) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_tables_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Service) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Service) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Service) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Service) GetPorts() []*ServicePort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *Service) GetBackends() []string {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+// ServicePort is one port of a service. No two services share an address, port
+// and protocol.
+type ServicePort struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// RFC 1123 label, unique in its service; may be left out of the only port.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// "TCP", also when left out, or "UDP".
+	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// 1 to 65535.
+	Port uint32 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
+	// Port of the backends; that of the service when left out.
+	TargetPort    uint32 `protobuf:"varint,4,opt,name=target_port,json=targetPort,proto3" json:"target_port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServicePort) Reset() {
+	*x = ServicePort{}
+	mi := &file_ringway_v1_tables_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServicePort) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServicePort) ProtoMessage() {}
+
+func (x *ServicePort) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_tables_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServicePort.ProtoReflect.Descriptor instead.
+func (*ServicePort) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_tables_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ServicePort) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ServicePort) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *ServicePort) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *ServicePort) GetTargetPort() uint32 {
+	if x != nil {
+		return x.TargetPort
+	}
+	return 0
+}
+
+// Redirect has the fields of a CiliumLocalRedirectPolicy (cilium.io/v2) and their
+// meaning: what pods send to the frontend goes to backends on their own node.
+type Redirect struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// RFC 1123 label; "default" when left out.
+	Namespace string `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// RFC 1123 name, unique in its namespace.
+	Name             string            `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	RedirectFrontend *RedirectFrontend `protobuf:"bytes,3,opt,name=redirect_frontend,json=redirectFrontend,proto3" json:"redirect_frontend,omitempty"`
+	RedirectBackend  *RedirectBackend  `protobuf:"bytes,4,opt,name=redirect_backend,json=redirectBackend,proto3" json:"redirect_backend,omitempty"`
+	// Taken either way: what a backend sends to the frontend is not redirected.
+	SkipRedirectFromBackend bool `protobuf:"varint,5,opt,name=skip_redirect_from_backend,json=skipRedirectFromBackend,proto3" json:"skip_redirect_from_backend,omitempty"`
+	// For people, at most 1024 bytes.
+	Description   string `protobuf:"bytes,6,opt,name=description,proto3" json:"description,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Redirect) Reset() {
+	*x = Redirect{}
+	mi := &file_ringway_v1_tables_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Redirect) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Redirect) ProtoMessage() {}
+
+func (x *Redirect) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_tables_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Redirect.ProtoReflect.Descriptor instead.
+func (*Redirect) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_tables_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Redirect) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Redirect) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Redirect) GetRedirectFrontend() *RedirectFrontend {
+	if x != nil {
+		return x.RedirectFrontend
+	}
+	return nil
+}
+
+func (x *Redirect) GetRedirectBackend() *RedirectBackend {
+	if x != nil {
+		return x.RedirectBackend
+	}
+	return nil
+}
+
+func (x *Redirect) GetSkipRedirectFromBackend() bool {
+	if x != nil {
+		return x.SkipRedirectFromBackend
+	}
+	return false
+}
+
+func (x *Redirect) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+// RedirectFrontend is one of the two.
+type RedirectFrontend struct {
+	state          protoimpl.MessageState `protogen:"open.v1"`
+	AddressMatcher *AddressMatcher        `protobuf:"bytes,1,opt,name=address_matcher,json=addressMatcher,proto3" json:"address_matcher,omitempty"`
+	ServiceMatcher *ServiceMatcher        `protobuf:"bytes,2,opt,name=service_matcher,json=serviceMatcher,proto3" json:"service_matcher,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *RedirectFrontend) Reset() {
+	*x = RedirectFrontend{}
+	mi := &file_ringway_v1_tables_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedirectFrontend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedirectFrontend) ProtoMessage() {}
+
+func (x *RedirectFrontend) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_tables_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedirectFrontend.ProtoReflect.Descriptor instead.
+func (*RedirectFrontend) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_tables_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *RedirectFrontend) GetAddressMatcher() *AddressMatcher {
+	if x != nil {
+		return x.AddressMatcher
+	}
+	return nil
+}
+
+func (x *RedirectFrontend) GetServiceMatcher() *ServiceMatcher {
+	if x != nil {
+		return x.ServiceMatcher
+	}
+	return nil
+}
+
+// AddressMatcher is a frontend that is an address.
+type AddressMatcher struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// IPv4; link-local is allowed.
+	Ip string `protobuf:"bytes,1,opt,name=ip,proto3" json:"ip,omitempty"`
+	// At least one.
+	ToPorts       []*PortInfo `protobuf:"bytes,2,rep,name=to_ports,json=toPorts,proto3" json:"to_ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AddressMatcher) Reset() {
+	*x = AddressMatcher{}
+	mi := &file_ringway_v1_tables_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AddressMatcher) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AddressMatcher) ProtoMessage() {}
+
+func (x *AddressMatcher) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_tables_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AddressMatcher.ProtoReflect.Descriptor instead.
+func (*AddressMatcher) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_tables_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *AddressMatcher) GetIp() string {
+	if x != nil {
+		return x.Ip
+	}
+	return ""
+}
+
+func (x *AddressMatcher) GetToPorts() []*PortInfo {
+	if x != nil {
+		return x.ToPorts
+	}
+	return nil
+}
+
+// ServiceMatcher is a frontend that is a service, which need not exist yet. A
+// service has one redirect.
+type ServiceMatcher struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ServiceName string                 `protobuf:"bytes,1,opt,name=service_name,json=serviceName,proto3" json:"service_name,omitempty"`
+	// That of the redirect.
+	Namespace string `protobuf:"bytes,2,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	// All ports of the service when left out.
+	ToPorts       []*PortInfo `protobuf:"bytes,3,rep,name=to_ports,json=toPorts,proto3" json:"to_ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceMatcher) Reset() {
+	*x = ServiceMatcher{}
+	mi := &file_ringway_v1_tables_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceMatcher) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceMatcher) ProtoMessage() {}
+
+func (x *ServiceMatcher) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_tables_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceMatcher.ProtoReflect.Descriptor instead.
+func (*ServiceMatcher) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_tables_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ServiceMatcher) GetServiceName() string {
+	if x != nil {
+		return x.ServiceName
+	}
+	return ""
+}
+
+func (x *ServiceMatcher) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ServiceMatcher) GetToPorts() []*PortInfo {
+	if x != nil {
+		return x.ToPorts
+	}
+	return nil
+}
+
+// RedirectBackend is the pods of the node that the selector selects, of the
+// redirect's namespace; or an address of the node itself.
+type RedirectBackend struct {
+	state                 protoimpl.MessageState `protogen:"open.v1"`
+	LocalEndpointSelector *LabelSelector         `protobuf:"bytes,1,opt,name=local_endpoint_selector,json=localEndpointSelector,proto3" json:"local_endpoint_selector,omitempty"`
+	// At least one.
+	ToPorts []*PortInfo `protobuf:"bytes,2,rep,name=to_ports,json=toPorts,proto3" json:"to_ports,omitempty"`
+	// IPv4 address of the node, as in 169.254.20.10, instead of a selector. In a
+	// CiliumLocalRedirectPolicy it is the annotation ringway.io/node-address.
+	NodeAddress   string `protobuf:"bytes,3,opt,name=node_address,json=nodeAddress,proto3" json:"node_address,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedirectBackend) Reset() {
+	*x = RedirectBackend{}
+	mi := &file_ringway_v1_tables_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedirectBackend) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedirectBackend) ProtoMessage() {}
+
+func (x *RedirectBackend) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_tables_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedirectBackend.ProtoReflect.Descriptor instead.
+func (*RedirectBackend) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_tables_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *RedirectBackend) GetLocalEndpointSelector() *LabelSelector {
+	if x != nil {
+		return x.LocalEndpointSelector
+	}
+	return nil
+}
+
+func (x *RedirectBackend) GetToPorts() []*PortInfo {
+	if x != nil {
+		return x.ToPorts
+	}
+	return nil
+}
+
+func (x *RedirectBackend) GetNodeAddress() string {
+	if x != nil {
+		return x.NodeAddress
+	}
+	return ""
+}
+
+// PortInfo is a port of a frontend or backend. Where there are several of either,
+// all have names, and a port leads to the backend's of the same name and protocol.
+type PortInfo struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 65535.
+	Port uint32 `protobuf:"varint,1,opt,name=port,proto3" json:"port,omitempty"`
+	// "TCP" or "UDP".
+	Protocol string `protobuf:"bytes,2,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	// RFC 6335 name, without case.
+	Name          string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PortInfo) Reset() {
+	*x = PortInfo{}
+	mi := &file_ringway_v1_tables_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PortInfo) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PortInfo) ProtoMessage() {}
+
+func (x *PortInfo) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_tables_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PortInfo.ProtoReflect.Descriptor instead.
+func (*PortInfo) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_tables_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PortInfo) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *PortInfo) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *PortInfo) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+// LabelSelector is that of Kubernetes: all labels and all expressions must hold.
+type LabelSelector struct {
+	state            protoimpl.MessageState `protogen:"open.v1"`
+	MatchLabels      map[string]string      `protobuf:"bytes,1,rep,name=match_labels,json=matchLabels,proto3" json:"match_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	MatchExpressions []*LabelRequirement    `protobuf:"bytes,2,rep,name=match_expressions,json=matchExpressions,proto3" json:"match_expressions,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *LabelSelector) Reset() {
+	*x = LabelSelector{}
+	mi := &file_ringway_v1_tables_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LabelSelector) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LabelSelector) ProtoMessage() {}
+
+func (x *LabelSelector) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_tables_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LabelSelector.ProtoReflect.Descriptor instead.
+func (*LabelSelector) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_tables_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *LabelSelector) GetMatchLabels() map[string]string {
+	if x != nil {
+		return x.MatchLabels
+	}
+	return nil
+}
+
+func (x *LabelSelector) GetMatchExpressions() []*LabelRequirement {
+	if x != nil {
+		return x.MatchExpressions
+	}
+	return nil
+}
+
+// LabelRequirement is one expression of a selector.
+type LabelRequirement struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Key   string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// "In", "NotIn", "Exists" or "DoesNotExist".
+	Operator string `protobuf:"bytes,2,opt,name=operator,proto3" json:"operator,omitempty"`
+	// Of In and NotIn.
+	Values        []string `protobuf:"bytes,3,rep,name=values,proto3" json:"values,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LabelRequirement) Reset() {
+	*x = LabelRequirement{}
+	mi := &file_ringway_v1_tables_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LabelRequirement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LabelRequirement) ProtoMessage() {}
+
+func (x *LabelRequirement) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_tables_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LabelRequirement.ProtoReflect.Descriptor instead.
+func (*LabelRequirement) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_tables_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *LabelRequirement) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *LabelRequirement) GetOperator() string {
+	if x != nil {
+		return x.Operator
+	}
+	return ""
+}
+
+func (x *LabelRequirement) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
 var File_ringway_v1_tables_proto protoreflect.FileDescriptor
 
 const file_ringway_v1_tables_proto_rawDesc = "" +
 	"\n" +
 	"\x17ringway/v1/tables.proto\x12\n" +
-	"ringway.v1\"\xe4\x01\n" +
+	"ringway.v1\"\xc9\x02\n" +
 	"\bTableSet\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x18\n" +
 	"\arouting\x18\x02 \x01(\tR\arouting\x12'\n" +
@@ -485,7 +1170,9 @@ const file_ringway_v1_tables_proto_rawDesc = "" +
 	"\x05nodes\x18\x05 \x03(\v2\x10.ringway.v1.NodeR\x05nodes\x126\n" +
 	"\n" +
 	"masquerade\x18\x06 \x01(\v2\x16.ringway.v1.MasqueradeR\n" +
-	"masquerade\"\xb1\x01\n" +
+	"masquerade\x12/\n" +
+	"\bservices\x18\a \x03(\v2\x13.ringway.v1.ServiceR\bservices\x122\n" +
+	"\tredirects\x18\b \x03(\v2\x14.ringway.v1.RedirectR\tredirects\"\xb1\x01\n" +
 	"\x05Vxlan\x12\x15\n" +
 	"\x03vni\x18\x01 \x01(\rH\x00R\x03vni\x88\x01\x01\x12\x17\n" +
 	"\x04port\x18\x02 \x01(\rH\x01R\x04port\x88\x01\x01\x12!\n" +
@@ -518,7 +1205,54 @@ const file_ringway_v1_tables_proto_rawDesc = "" +
 	"\x06uplink\x18\x04 \x01(\tR\x06uplink\x12\x16\n" +
 	"\x06action\x18\x05 \x01(\tR\x06action\x12\x1c\n" +
 	"\taddresses\x18\x06 \x03(\tR\taddresses\x12\x14\n" +
-	"\x05ports\x18\a \x01(\tR\x05portsB%Z#ringway/control/ringwayv1;ringwayv1b\x06proto3"
+	"\x05ports\x18\a \x01(\tR\x05ports\"\xa0\x01\n" +
+	"\aService\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12-\n" +
+	"\x05ports\x18\x04 \x03(\v2\x17.ringway.v1.ServicePortR\x05ports\x12\x1a\n" +
+	"\bbackends\x18\x05 \x03(\tR\bbackends\"r\n" +
+	"\vServicePort\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x12\n" +
+	"\x04port\x18\x03 \x01(\rR\x04port\x12\x1f\n" +
+	"\vtarget_port\x18\x04 \x01(\rR\n" +
+	"targetPort\"\xae\x02\n" +
+	"\bRedirect\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12I\n" +
+	"\x11redirect_frontend\x18\x03 \x01(\v2\x1c.ringway.v1.RedirectFrontendR\x10redirectFrontend\x12F\n" +
+	"\x10redirect_backend\x18\x04 \x01(\v2\x1b.ringway.v1.RedirectBackendR\x0fredirectBackend\x12;\n" +
+	"\x1askip_redirect_from_backend\x18\x05 \x01(\bR\x17skipRedirectFromBackend\x12 \n" +
+	"\vdescription\x18\x06 \x01(\tR\vdescription\"\x9c\x01\n" +
+	"\x10RedirectFrontend\x12C\n" +
+	"\x0faddress_matcher\x18\x01 \x01(\v2\x1a.ringway.v1.AddressMatcherR\x0eaddressMatcher\x12C\n" +
+	"\x0fservice_matcher\x18\x02 \x01(\v2\x1a.ringway.v1.ServiceMatcherR\x0eserviceMatcher\"Q\n" +
+	"\x0eAddressMatcher\x12\x0e\n" +
+	"\x02ip\x18\x01 \x01(\tR\x02ip\x12/\n" +
+	"\bto_ports\x18\x02 \x03(\v2\x14.ringway.v1.PortInfoR\atoPorts\"\x82\x01\n" +
+	"\x0eServiceMatcher\x12!\n" +
+	"\fservice_name\x18\x01 \x01(\tR\vserviceName\x12\x1c\n" +
+	"\tnamespace\x18\x02 \x01(\tR\tnamespace\x12/\n" +
+	"\bto_ports\x18\x03 \x03(\v2\x14.ringway.v1.PortInfoR\atoPorts\"\xb8\x01\n" +
+	"\x0fRedirectBackend\x12Q\n" +
+	"\x17local_endpoint_selector\x18\x01 \x01(\v2\x19.ringway.v1.LabelSelectorR\x15localEndpointSelector\x12/\n" +
+	"\bto_ports\x18\x02 \x03(\v2\x14.ringway.v1.PortInfoR\atoPorts\x12!\n" +
+	"\fnode_address\x18\x03 \x01(\tR\vnodeAddress\"N\n" +
+	"\bPortInfo\x12\x12\n" +
+	"\x04port\x18\x01 \x01(\rR\x04port\x12\x1a\n" +
+	"\bprotocol\x18\x02 \x01(\tR\bprotocol\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\"\xe9\x01\n" +
+	"\rLabelSelector\x12M\n" +
+	"\fmatch_labels\x18\x01 \x03(\v2*.ringway.v1.LabelSelector.MatchLabelsEntryR\vmatchLabels\x12I\n" +
+	"\x11match_expressions\x18\x02 \x03(\v2\x1c.ringway.v1.LabelRequirementR\x10matchExpressions\x1a>\n" +
+	"\x10MatchLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"X\n" +
+	"\x10LabelRequirement\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1a\n" +
+	"\boperator\x18\x02 \x01(\tR\boperator\x12\x16\n" +
+	"\x06values\x18\x03 \x03(\tR\x06valuesB%Z#ringway/control/ringwayv1;ringwayv1b\x06proto3"
 
 var (
 	file_ringway_v1_tables_proto_rawDescOnce sync.Once
@@ -532,24 +1266,48 @@ func file_ringway_v1_tables_proto_rawDescGZIP() []byte {
 	return file_ringway_v1_tables_proto_rawDescData
 }
 
-var file_ringway_v1_tables_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_ringway_v1_tables_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_ringway_v1_tables_proto_goTypes = []any{
 	(*TableSet)(nil),           // 0: ringway.v1.TableSet
 	(*Vxlan)(nil),              // 1: ringway.v1.Vxlan
 	(*Node)(nil),               // 2: ringway.v1.Node
 	(*Masquerade)(nil),         // 3: ringway.v1.Masquerade
 	(*MasqueradeRuleSpec)(nil), // 4: ringway.v1.MasqueradeRuleSpec
+	(*Service)(nil),            // 5: ringway.v1.Service
+	(*ServicePort)(nil),        // 6: ringway.v1.ServicePort
+	(*Redirect)(nil),           // 7: ringway.v1.Redirect
+	(*RedirectFrontend)(nil),   // 8: ringway.v1.RedirectFrontend
+	(*AddressMatcher)(nil),     // 9: ringway.v1.AddressMatcher
+	(*ServiceMatcher)(nil),     // 10: ringway.v1.ServiceMatcher
+	(*RedirectBackend)(nil),    // 11: ringway.v1.RedirectBackend
+	(*PortInfo)(nil),           // 12: ringway.v1.PortInfo
+	(*LabelSelector)(nil),      // 13: ringway.v1.LabelSelector
+	(*LabelRequirement)(nil),   // 14: ringway.v1.LabelRequirement
+	nil,                        // 15: ringway.v1.LabelSelector.MatchLabelsEntry
 }
 var file_ringway_v1_tables_proto_depIdxs = []int32{
-	1, // 0: ringway.v1.TableSet.vxlan:type_name -> ringway.v1.Vxlan
-	2, // 1: ringway.v1.TableSet.nodes:type_name -> ringway.v1.Node
-	3, // 2: ringway.v1.TableSet.masquerade:type_name -> ringway.v1.Masquerade
-	4, // 3: ringway.v1.Masquerade.rules:type_name -> ringway.v1.MasqueradeRuleSpec
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	1,  // 0: ringway.v1.TableSet.vxlan:type_name -> ringway.v1.Vxlan
+	2,  // 1: ringway.v1.TableSet.nodes:type_name -> ringway.v1.Node
+	3,  // 2: ringway.v1.TableSet.masquerade:type_name -> ringway.v1.Masquerade
+	5,  // 3: ringway.v1.TableSet.services:type_name -> ringway.v1.Service
+	7,  // 4: ringway.v1.TableSet.redirects:type_name -> ringway.v1.Redirect
+	4,  // 5: ringway.v1.Masquerade.rules:type_name -> ringway.v1.MasqueradeRuleSpec
+	6,  // 6: ringway.v1.Service.ports:type_name -> ringway.v1.ServicePort
+	8,  // 7: ringway.v1.Redirect.redirect_frontend:type_name -> ringway.v1.RedirectFrontend
+	11, // 8: ringway.v1.Redirect.redirect_backend:type_name -> ringway.v1.RedirectBackend
+	9,  // 9: ringway.v1.RedirectFrontend.address_matcher:type_name -> ringway.v1.AddressMatcher
+	10, // 10: ringway.v1.RedirectFrontend.service_matcher:type_name -> ringway.v1.ServiceMatcher
+	12, // 11: ringway.v1.AddressMatcher.to_ports:type_name -> ringway.v1.PortInfo
+	12, // 12: ringway.v1.ServiceMatcher.to_ports:type_name -> ringway.v1.PortInfo
+	13, // 13: ringway.v1.RedirectBackend.local_endpoint_selector:type_name -> ringway.v1.LabelSelector
+	12, // 14: ringway.v1.RedirectBackend.to_ports:type_name -> ringway.v1.PortInfo
+	15, // 15: ringway.v1.LabelSelector.match_labels:type_name -> ringway.v1.LabelSelector.MatchLabelsEntry
+	14, // 16: ringway.v1.LabelSelector.match_expressions:type_name -> ringway.v1.LabelRequirement
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_ringway_v1_tables_proto_init() }
@@ -565,7 +1323,7 @@ func file_ringway_v1_tables_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ringway_v1_tables_proto_rawDesc), len(file_ringway_v1_tables_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -2120,6 +2120,718 @@ func (x *MasqueradeRule) GetFlows() uint64 {
 	return 0
 }
 
+// ServiceStatus is one service of the table set in force.
+type ServiceStatus struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Address   string                 `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
+	Ports     []*ServicePort         `protobuf:"bytes,4,rep,name=ports,proto3" json:"ports,omitempty"`
+	Backends  []string               `protobuf:"bytes,5,rep,name=backends,proto3" json:"backends,omitempty"`
+	// The redirect that takes its traffic, as in "kube-system/nodelocaldns"; empty:
+	// none does.
+	Redirect string `protobuf:"bytes,6,opt,name=redirect,proto3" json:"redirect,omitempty"`
+	// Flows to which it gave a backend since it is there.
+	Flows uint64 `protobuf:"varint,7,opt,name=flows,proto3" json:"flows,omitempty"`
+	// Where it comes from, as in "tables: services[0]".
+	From          string `protobuf:"bytes,8,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ServiceStatus) Reset() {
+	*x = ServiceStatus{}
+	mi := &file_ringway_v1_views_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ServiceStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ServiceStatus) ProtoMessage() {}
+
+func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ServiceStatus.ProtoReflect.Descriptor instead.
+func (*ServiceStatus) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ServiceStatus) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *ServiceStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ServiceStatus) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ServiceStatus) GetPorts() []*ServicePort {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
+func (x *ServiceStatus) GetBackends() []string {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+func (x *ServiceStatus) GetRedirect() string {
+	if x != nil {
+		return x.Redirect
+	}
+	return ""
+}
+
+func (x *ServiceStatus) GetFlows() uint64 {
+	if x != nil {
+		return x.Flows
+	}
+	return 0
+}
+
+func (x *ServiceStatus) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+// RedirectStatus is one redirect and what came of it. What is counted is counted
+// since it is there.
+type RedirectStatus struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Namespace string                 `protobuf:"bytes,1,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Name      string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	// The service that is the frontend, as in "kube-system/kube-dns"; empty: it is
+	// an address.
+	Service string `protobuf:"bytes,3,opt,name=service,proto3" json:"service,omitempty"`
+	// What is redirected. Of an unknown service there is nothing.
+	Frontends []*FrontendStatus `protobuf:"bytes,4,rep,name=frontends,proto3" json:"frontends,omitempty"`
+	Backends  []*BackendStatus  `protobuf:"bytes,5,rep,name=backends,proto3" json:"backends,omitempty"`
+	// "active", or why it has no effect.
+	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	// Where it comes from: "tables: …" or "FILE: line N".
+	From string `protobuf:"bytes,7,opt,name=from,proto3" json:"from,omitempty"`
+	// Flows that went to a local backend: TCP, and UDP that is no DNS.
+	Flows   uint64       `protobuf:"varint,8,opt,name=flows,proto3" json:"flows,omitempty"`
+	Queries *QueryCounts `protobuf:"bytes,9,opt,name=queries,proto3" json:"queries,omitempty"`
+	// Queries that wait for an answer now.
+	InFlight uint32 `protobuf:"varint,10,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Those with the most queries, by name.
+	Pods []*RedirectPod `protobuf:"bytes,11,rep,name=pods,proto3" json:"pods,omitempty"`
+	// Further pods, which are left out.
+	MorePods      uint32 `protobuf:"varint,12,opt,name=more_pods,json=morePods,proto3" json:"more_pods,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedirectStatus) Reset() {
+	*x = RedirectStatus{}
+	mi := &file_ringway_v1_views_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedirectStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedirectStatus) ProtoMessage() {}
+
+func (x *RedirectStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedirectStatus.ProtoReflect.Descriptor instead.
+func (*RedirectStatus) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *RedirectStatus) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *RedirectStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RedirectStatus) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *RedirectStatus) GetFrontends() []*FrontendStatus {
+	if x != nil {
+		return x.Frontends
+	}
+	return nil
+}
+
+func (x *RedirectStatus) GetBackends() []*BackendStatus {
+	if x != nil {
+		return x.Backends
+	}
+	return nil
+}
+
+func (x *RedirectStatus) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *RedirectStatus) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+func (x *RedirectStatus) GetFlows() uint64 {
+	if x != nil {
+		return x.Flows
+	}
+	return 0
+}
+
+func (x *RedirectStatus) GetQueries() *QueryCounts {
+	if x != nil {
+		return x.Queries
+	}
+	return nil
+}
+
+func (x *RedirectStatus) GetInFlight() uint32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *RedirectStatus) GetPods() []*RedirectPod {
+	if x != nil {
+		return x.Pods
+	}
+	return nil
+}
+
+func (x *RedirectStatus) GetMorePods() uint32 {
+	if x != nil {
+		return x.MorePods
+	}
+	return 0
+}
+
+// FrontendStatus is one address, port and protocol that is redirected.
+type FrontendStatus struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Address string                 `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Port    uint32                 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	// "TCP" or "UDP".
+	Protocol      string `protobuf:"bytes,3,opt,name=protocol,proto3" json:"protocol,omitempty"`
+	BackendPort   uint32 `protobuf:"varint,4,opt,name=backend_port,json=backendPort,proto3" json:"backend_port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FrontendStatus) Reset() {
+	*x = FrontendStatus{}
+	mi := &file_ringway_v1_views_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FrontendStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FrontendStatus) ProtoMessage() {}
+
+func (x *FrontendStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FrontendStatus.ProtoReflect.Descriptor instead.
+func (*FrontendStatus) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *FrontendStatus) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *FrontendStatus) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *FrontendStatus) GetProtocol() string {
+	if x != nil {
+		return x.Protocol
+	}
+	return ""
+}
+
+func (x *FrontendStatus) GetBackendPort() uint32 {
+	if x != nil {
+		return x.BackendPort
+	}
+	return 0
+}
+
+// BackendStatus is one local backend of a redirect.
+type BackendStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the endpoint; "node": an address of the node.
+	Name    string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// "healthy"; "quarantined": it did not answer, nothing goes there until probes
+	// are answered; "gone": it was a backend, and queries to it are in flight.
+	Health        string `protobuf:"bytes,3,opt,name=health,proto3" json:"health,omitempty"`
+	Queries       uint64 `protobuf:"varint,4,opt,name=queries,proto3" json:"queries,omitempty"`
+	Answers       uint64 `protobuf:"varint,5,opt,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackendStatus) Reset() {
+	*x = BackendStatus{}
+	mi := &file_ringway_v1_views_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackendStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackendStatus) ProtoMessage() {}
+
+func (x *BackendStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackendStatus.ProtoReflect.Descriptor instead.
+func (*BackendStatus) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *BackendStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *BackendStatus) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *BackendStatus) GetHealth() string {
+	if x != nil {
+		return x.Health
+	}
+	return ""
+}
+
+func (x *BackendStatus) GetQueries() uint64 {
+	if x != nil {
+		return x.Queries
+	}
+	return 0
+}
+
+func (x *BackendStatus) GetAnswers() uint64 {
+	if x != nil {
+		return x.Answers
+	}
+	return 0
+}
+
+// QueryCounts counts DNS queries over UDP.
+type QueryCounts struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Queries uint64                 `protobuf:"varint,1,opt,name=queries,proto3" json:"queries,omitempty"`
+	// First ones: those of the cache and of the service together.
+	Answers uint64 `protobuf:"varint,2,opt,name=answers,proto3" json:"answers,omitempty"`
+	// Queries that went to the original service because a backend did not answer.
+	Resends uint64 `protobuf:"varint,3,opt,name=resends,proto3" json:"resends,omitempty"`
+	// Answers by local backends.
+	CacheAnswers uint64 `protobuf:"varint,4,opt,name=cache_answers,json=cacheAnswers,proto3" json:"cache_answers,omitempty"`
+	// Answers by the original service.
+	ServiceAnswers uint64 `protobuf:"varint,5,opt,name=service_answers,json=serviceAnswers,proto3" json:"service_answers,omitempty"`
+	// Answers to queries that were forgotten; dropped.
+	Late uint64 `protobuf:"varint,6,opt,name=late,proto3" json:"late,omitempty"`
+	// Further answers to one query; dropped.
+	Duplicates uint64 `protobuf:"varint,7,opt,name=duplicates,proto3" json:"duplicates,omitempty"`
+	// Queries that were dropped because their pod had its share in flight.
+	QuotaDrops    uint64 `protobuf:"varint,8,opt,name=quota_drops,json=quotaDrops,proto3" json:"quota_drops,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueryCounts) Reset() {
+	*x = QueryCounts{}
+	mi := &file_ringway_v1_views_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueryCounts) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueryCounts) ProtoMessage() {}
+
+func (x *QueryCounts) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueryCounts.ProtoReflect.Descriptor instead.
+func (*QueryCounts) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *QueryCounts) GetQueries() uint64 {
+	if x != nil {
+		return x.Queries
+	}
+	return 0
+}
+
+func (x *QueryCounts) GetAnswers() uint64 {
+	if x != nil {
+		return x.Answers
+	}
+	return 0
+}
+
+func (x *QueryCounts) GetResends() uint64 {
+	if x != nil {
+		return x.Resends
+	}
+	return 0
+}
+
+func (x *QueryCounts) GetCacheAnswers() uint64 {
+	if x != nil {
+		return x.CacheAnswers
+	}
+	return 0
+}
+
+func (x *QueryCounts) GetServiceAnswers() uint64 {
+	if x != nil {
+		return x.ServiceAnswers
+	}
+	return 0
+}
+
+func (x *QueryCounts) GetLate() uint64 {
+	if x != nil {
+		return x.Late
+	}
+	return 0
+}
+
+func (x *QueryCounts) GetDuplicates() uint64 {
+	if x != nil {
+		return x.Duplicates
+	}
+	return 0
+}
+
+func (x *QueryCounts) GetQuotaDrops() uint64 {
+	if x != nil {
+		return x.QuotaDrops
+	}
+	return 0
+}
+
+// RedirectPod is the queries of one local pod to one redirect.
+type RedirectPod struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Endpoint string                 `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Queries  *QueryCounts           `protobuf:"bytes,2,opt,name=queries,proto3" json:"queries,omitempty"`
+	// Queries that wait for an answer now.
+	InFlight uint32 `protobuf:"varint,3,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Answers by response code: "NOERROR", "NXDOMAIN", … or the number.
+	Rcodes map[string]uint64 `protobuf:"bytes,4,rep,name=rcodes,proto3" json:"rcodes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
+	// Answers by how long they took.
+	Latency []*LatencyBucket `protobuf:"bytes,5,rep,name=latency,proto3" json:"latency,omitempty"`
+	// Some of the last queries, oldest first. Not every query is looked into.
+	Recent        []*SampledQuery `protobuf:"bytes,6,rep,name=recent,proto3" json:"recent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RedirectPod) Reset() {
+	*x = RedirectPod{}
+	mi := &file_ringway_v1_views_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RedirectPod) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RedirectPod) ProtoMessage() {}
+
+func (x *RedirectPod) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RedirectPod.ProtoReflect.Descriptor instead.
+func (*RedirectPod) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *RedirectPod) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *RedirectPod) GetQueries() *QueryCounts {
+	if x != nil {
+		return x.Queries
+	}
+	return nil
+}
+
+func (x *RedirectPod) GetInFlight() uint32 {
+	if x != nil {
+		return x.InFlight
+	}
+	return 0
+}
+
+func (x *RedirectPod) GetRcodes() map[string]uint64 {
+	if x != nil {
+		return x.Rcodes
+	}
+	return nil
+}
+
+func (x *RedirectPod) GetLatency() []*LatencyBucket {
+	if x != nil {
+		return x.Latency
+	}
+	return nil
+}
+
+func (x *RedirectPod) GetRecent() []*SampledQuery {
+	if x != nil {
+		return x.Recent
+	}
+	return nil
+}
+
+// LatencyBucket counts answers that took longer than the bucket before says.
+type LatencyBucket struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most this long; absent: any.
+	UpTo          *durationpb.Duration `protobuf:"bytes,1,opt,name=up_to,json=upTo,proto3" json:"up_to,omitempty"`
+	Answers       uint64               `protobuf:"varint,2,opt,name=answers,proto3" json:"answers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LatencyBucket) Reset() {
+	*x = LatencyBucket{}
+	mi := &file_ringway_v1_views_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LatencyBucket) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LatencyBucket) ProtoMessage() {}
+
+func (x *LatencyBucket) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LatencyBucket.ProtoReflect.Descriptor instead.
+func (*LatencyBucket) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *LatencyBucket) GetUpTo() *durationpb.Duration {
+	if x != nil {
+		return x.UpTo
+	}
+	return nil
+}
+
+func (x *LatencyBucket) GetAnswers() uint64 {
+	if x != nil {
+		return x.Answers
+	}
+	return 0
+}
+
+// SampledQuery is a query that was looked into.
+type SampledQuery struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in "kube-dns.kube-system.svc.cluster.local.".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// "A", "AAAA", … or the number.
+	Type          string                 `protobuf:"bytes,2,opt,name=type,proto3" json:"type,omitempty"`
+	Time          *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=time,proto3" json:"time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SampledQuery) Reset() {
+	*x = SampledQuery{}
+	mi := &file_ringway_v1_views_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SampledQuery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SampledQuery) ProtoMessage() {}
+
+func (x *SampledQuery) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SampledQuery.ProtoReflect.Descriptor instead.
+func (*SampledQuery) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *SampledQuery) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *SampledQuery) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *SampledQuery) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
 var File_ringway_v1_views_proto protoreflect.FileDescriptor
 
 const file_ringway_v1_views_proto_rawDesc = "" +
@@ -2344,7 +3056,70 @@ const file_ringway_v1_views_proto_rawDesc = "" +
 	"\x05ports\x18\b \x01(\tR\x05ports\x12\x12\n" +
 	"\x04from\x18\t \x01(\tR\x04from\x12\x14\n" +
 	"\x05flows\x18\n" +
-	" \x01(\x04R\x05flowsB%Z#ringway/control/ringwayv1;ringwayv1b\x06proto3"
+	" \x01(\x04R\x05flows\"\xec\x01\n" +
+	"\rServiceStatus\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x03 \x01(\tR\aaddress\x12-\n" +
+	"\x05ports\x18\x04 \x03(\v2\x17.ringway.v1.ServicePortR\x05ports\x12\x1a\n" +
+	"\bbackends\x18\x05 \x03(\tR\bbackends\x12\x1a\n" +
+	"\bredirect\x18\x06 \x01(\tR\bredirect\x12\x14\n" +
+	"\x05flows\x18\a \x01(\x04R\x05flows\x12\x12\n" +
+	"\x04from\x18\b \x01(\tR\x04from\"\xa7\x03\n" +
+	"\x0eRedirectStatus\x12\x1c\n" +
+	"\tnamespace\x18\x01 \x01(\tR\tnamespace\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aservice\x18\x03 \x01(\tR\aservice\x128\n" +
+	"\tfrontends\x18\x04 \x03(\v2\x1a.ringway.v1.FrontendStatusR\tfrontends\x125\n" +
+	"\bbackends\x18\x05 \x03(\v2\x19.ringway.v1.BackendStatusR\bbackends\x12\x14\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12\x12\n" +
+	"\x04from\x18\a \x01(\tR\x04from\x12\x14\n" +
+	"\x05flows\x18\b \x01(\x04R\x05flows\x121\n" +
+	"\aqueries\x18\t \x01(\v2\x17.ringway.v1.QueryCountsR\aqueries\x12\x1b\n" +
+	"\tin_flight\x18\n" +
+	" \x01(\rR\binFlight\x12+\n" +
+	"\x04pods\x18\v \x03(\v2\x17.ringway.v1.RedirectPodR\x04pods\x12\x1b\n" +
+	"\tmore_pods\x18\f \x01(\rR\bmorePods\"}\n" +
+	"\x0eFrontendStatus\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12\x1a\n" +
+	"\bprotocol\x18\x03 \x01(\tR\bprotocol\x12!\n" +
+	"\fbackend_port\x18\x04 \x01(\rR\vbackendPort\"\x89\x01\n" +
+	"\rBackendStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06health\x18\x03 \x01(\tR\x06health\x12\x18\n" +
+	"\aqueries\x18\x04 \x01(\x04R\aqueries\x12\x18\n" +
+	"\aanswers\x18\x05 \x01(\x04R\aanswers\"\xfe\x01\n" +
+	"\vQueryCounts\x12\x18\n" +
+	"\aqueries\x18\x01 \x01(\x04R\aqueries\x12\x18\n" +
+	"\aanswers\x18\x02 \x01(\x04R\aanswers\x12\x18\n" +
+	"\aresends\x18\x03 \x01(\x04R\aresends\x12#\n" +
+	"\rcache_answers\x18\x04 \x01(\x04R\fcacheAnswers\x12'\n" +
+	"\x0fservice_answers\x18\x05 \x01(\x04R\x0eserviceAnswers\x12\x12\n" +
+	"\x04late\x18\x06 \x01(\x04R\x04late\x12\x1e\n" +
+	"\n" +
+	"duplicates\x18\a \x01(\x04R\n" +
+	"duplicates\x12\x1f\n" +
+	"\vquota_drops\x18\b \x01(\x04R\n" +
+	"quotaDrops\"\xd8\x02\n" +
+	"\vRedirectPod\x12\x1a\n" +
+	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x121\n" +
+	"\aqueries\x18\x02 \x01(\v2\x17.ringway.v1.QueryCountsR\aqueries\x12\x1b\n" +
+	"\tin_flight\x18\x03 \x01(\rR\binFlight\x12;\n" +
+	"\x06rcodes\x18\x04 \x03(\v2#.ringway.v1.RedirectPod.RcodesEntryR\x06rcodes\x123\n" +
+	"\alatency\x18\x05 \x03(\v2\x19.ringway.v1.LatencyBucketR\alatency\x120\n" +
+	"\x06recent\x18\x06 \x03(\v2\x18.ringway.v1.SampledQueryR\x06recent\x1a9\n" +
+	"\vRcodesEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"Y\n" +
+	"\rLatencyBucket\x12.\n" +
+	"\x05up_to\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\x04upTo\x12\x18\n" +
+	"\aanswers\x18\x02 \x01(\x04R\aanswers\"f\n" +
+	"\fSampledQuery\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04type\x18\x02 \x01(\tR\x04type\x12.\n" +
+	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04timeB%Z#ringway/control/ringwayv1;ringwayv1b\x06proto3"
 
 var (
 	file_ringway_v1_views_proto_rawDescOnce sync.Once
@@ -2358,7 +3133,7 @@ func file_ringway_v1_views_proto_rawDescGZIP() []byte {
 	return file_ringway_v1_views_proto_rawDescData
 }
 
-var file_ringway_v1_views_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_ringway_v1_views_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_ringway_v1_views_proto_goTypes = []any{
 	(*Status)(nil),                // 0: ringway.v1.Status
 	(*TablesStatus)(nil),          // 1: ringway.v1.TablesStatus
@@ -2379,39 +3154,60 @@ var file_ringway_v1_views_proto_goTypes = []any{
 	(*NatAddress)(nil),            // 16: ringway.v1.NatAddress
 	(*NatDestination)(nil),        // 17: ringway.v1.NatDestination
 	(*MasqueradeRule)(nil),        // 18: ringway.v1.MasqueradeRule
-	nil,                           // 19: ringway.v1.ConntrackStatus.StatesEntry
-	nil,                           // 20: ringway.v1.Port.CountersEntry
-	nil,                           // 21: ringway.v1.Endpoint.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*Vxlan)(nil),                 // 23: ringway.v1.Vxlan
-	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
+	(*ServiceStatus)(nil),         // 19: ringway.v1.ServiceStatus
+	(*RedirectStatus)(nil),        // 20: ringway.v1.RedirectStatus
+	(*FrontendStatus)(nil),        // 21: ringway.v1.FrontendStatus
+	(*BackendStatus)(nil),         // 22: ringway.v1.BackendStatus
+	(*QueryCounts)(nil),           // 23: ringway.v1.QueryCounts
+	(*RedirectPod)(nil),           // 24: ringway.v1.RedirectPod
+	(*LatencyBucket)(nil),         // 25: ringway.v1.LatencyBucket
+	(*SampledQuery)(nil),          // 26: ringway.v1.SampledQuery
+	nil,                           // 27: ringway.v1.ConntrackStatus.StatesEntry
+	nil,                           // 28: ringway.v1.Port.CountersEntry
+	nil,                           // 29: ringway.v1.Endpoint.LabelsEntry
+	nil,                           // 30: ringway.v1.RedirectPod.RcodesEntry
+	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
+	(*Vxlan)(nil),                 // 32: ringway.v1.Vxlan
+	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
+	(*ServicePort)(nil),           // 34: ringway.v1.ServicePort
 }
 var file_ringway_v1_views_proto_depIdxs = []int32{
-	22, // 0: ringway.v1.Status.started:type_name -> google.protobuf.Timestamp
+	31, // 0: ringway.v1.Status.started:type_name -> google.protobuf.Timestamp
 	1,  // 1: ringway.v1.Status.tables:type_name -> ringway.v1.TablesStatus
-	23, // 2: ringway.v1.Status.vxlan:type_name -> ringway.v1.Vxlan
+	32, // 2: ringway.v1.Status.vxlan:type_name -> ringway.v1.Vxlan
 	4,  // 3: ringway.v1.Status.workers:type_name -> ringway.v1.Worker
 	6,  // 4: ringway.v1.Status.ports:type_name -> ringway.v1.Port
 	2,  // 5: ringway.v1.Status.conntrack:type_name -> ringway.v1.ConntrackStatus
 	3,  // 6: ringway.v1.Status.masquerade:type_name -> ringway.v1.MasqueradeStatus
-	22, // 7: ringway.v1.TablesStatus.applied:type_name -> google.protobuf.Timestamp
-	19, // 8: ringway.v1.ConntrackStatus.states:type_name -> ringway.v1.ConntrackStatus.StatesEntry
+	31, // 7: ringway.v1.TablesStatus.applied:type_name -> google.protobuf.Timestamp
+	27, // 8: ringway.v1.ConntrackStatus.states:type_name -> ringway.v1.ConntrackStatus.StatesEntry
 	5,  // 9: ringway.v1.Worker.frames:type_name -> ringway.v1.Frames
-	20, // 10: ringway.v1.Port.counters:type_name -> ringway.v1.Port.CountersEntry
-	22, // 11: ringway.v1.NodeStatus.path_mtu_expires:type_name -> google.protobuf.Timestamp
-	21, // 12: ringway.v1.Endpoint.labels:type_name -> ringway.v1.Endpoint.LabelsEntry
-	22, // 13: ringway.v1.Packet.time:type_name -> google.protobuf.Timestamp
+	28, // 10: ringway.v1.Port.counters:type_name -> ringway.v1.Port.CountersEntry
+	31, // 11: ringway.v1.NodeStatus.path_mtu_expires:type_name -> google.protobuf.Timestamp
+	29, // 12: ringway.v1.Endpoint.labels:type_name -> ringway.v1.Endpoint.LabelsEntry
+	31, // 13: ringway.v1.Packet.time:type_name -> google.protobuf.Timestamp
 	14, // 14: ringway.v1.Flow.original:type_name -> ringway.v1.FlowTuple
 	14, // 15: ringway.v1.Flow.reply:type_name -> ringway.v1.FlowTuple
-	24, // 16: ringway.v1.Flow.expires:type_name -> google.protobuf.Duration
-	24, // 17: ringway.v1.Flow.age:type_name -> google.protobuf.Duration
+	33, // 16: ringway.v1.Flow.expires:type_name -> google.protobuf.Duration
+	33, // 17: ringway.v1.Flow.age:type_name -> google.protobuf.Duration
 	16, // 18: ringway.v1.Nat.addresses:type_name -> ringway.v1.NatAddress
 	17, // 19: ringway.v1.Nat.destinations:type_name -> ringway.v1.NatDestination
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	34, // 20: ringway.v1.ServiceStatus.ports:type_name -> ringway.v1.ServicePort
+	21, // 21: ringway.v1.RedirectStatus.frontends:type_name -> ringway.v1.FrontendStatus
+	22, // 22: ringway.v1.RedirectStatus.backends:type_name -> ringway.v1.BackendStatus
+	23, // 23: ringway.v1.RedirectStatus.queries:type_name -> ringway.v1.QueryCounts
+	24, // 24: ringway.v1.RedirectStatus.pods:type_name -> ringway.v1.RedirectPod
+	23, // 25: ringway.v1.RedirectPod.queries:type_name -> ringway.v1.QueryCounts
+	30, // 26: ringway.v1.RedirectPod.rcodes:type_name -> ringway.v1.RedirectPod.RcodesEntry
+	25, // 27: ringway.v1.RedirectPod.latency:type_name -> ringway.v1.LatencyBucket
+	26, // 28: ringway.v1.RedirectPod.recent:type_name -> ringway.v1.SampledQuery
+	33, // 29: ringway.v1.LatencyBucket.up_to:type_name -> google.protobuf.Duration
+	31, // 30: ringway.v1.SampledQuery.time:type_name -> google.protobuf.Timestamp
+	31, // [31:31] is the sub-list for method output_type
+	31, // [31:31] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_ringway_v1_views_proto_init() }
@@ -2426,7 +3222,7 @@ func file_ringway_v1_views_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ringway_v1_views_proto_rawDesc), len(file_ringway_v1_views_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
