@@ -62,6 +62,10 @@ func (t *Table) LookupBatch(l *Lookups, now int64) {
 	}
 }
 
+// Changes counts the creations and removals of flows: while it stays the same, every
+// ref that was found holds.
+func (t *Table) Changes() uint64 { return t.changes }
+
 // Resolve is look-up i of the batch as of now: where flows have come or gone
 // since LookupBatch, as the packets before it in the batch may have made them, it
 // looks again.

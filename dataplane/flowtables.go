@@ -25,6 +25,7 @@ type flowState struct {
 
 	lookups conntrack.Lookups
 	looked  [packet.BatchSize]uint8 // index in the batch of each look-up
+	foundAt uint64                  // changes of flows when the batch's flows were found
 
 	hits      ruleHits
 	delegated uint64 // flows that have their port from another worker, now
@@ -133,6 +134,9 @@ func (d *Dataplane) openFlowTables() error {
 	}
 	d.core.ports.FinishRestore()
 	d.recovered = d.recovery()
+	if onDisk(d.cfg.StateDir) {
+		d.log.Warn("stateDir is not on a tmpfs: the kernel will write the flow tables to disk", "stateDir", d.cfg.StateDir)
+	}
 	return nil
 }
 
@@ -245,7 +249,7 @@ const tmpfsMagic = 0x01021994
 // onDisk tells whether the flow tables lie on something slower than memory.
 func onDisk(dir string) bool {
 	var s unix.Statfs_t
-	return unix.Statfs(dir, &s) == nil && int64(s.Type) != tmpfsMagic
+	return unix.Statfs(dir, &s) == nil && s.Type != tmpfsMagic
 }
 
 func (w *Worker) closeFlows() error {

@@ -30,6 +30,7 @@ func (w *Worker) track(b *packet.Batch) {
 		return
 	}
 	w.flows.LookupBatch(l, w.now)
+	w.foundAt = w.flows.Changes()
 	for k := range l.N {
 		w.cur = int(w.looked[k])
 		p := &b.Pkts[w.cur]

@@ -58,6 +58,9 @@ func (w *Worker) translated(r conntrack.Ref) packet.Tuple {
 // which an allocator short of ports does, it is looked up again.
 func (w *Worker) flowOf(p *packet.Packet) conntrack.Ref {
 	r := conntrack.Ref(p.Flow)
+	if w.foundAt == w.flows.Changes() {
+		return r
+	}
 	if f := w.flows.Flow(r.ID()); f.State() != conntrack.StateNone && f.Tuple(r.Dir()) == p.Tuple() {
 		return r
 	}
