@@ -83,13 +83,14 @@ func (l *Lab) defaultAgentConfig(host string) map[string]any {
 		uplinks = append(uplinks, map[string]any{"device": device})
 	}
 	config := map[string]any{
-		"node":     host,
-		"socket":   l.Socket(host),
-		"stateDir": filepath.Join(l.hostDir(host), "state"),
-		"pinDir":   l.pinDir(host),
-		"tables":   l.Tables(host),
-		"workers":  l.state.Workers,
-		"uplinks":  uplinks,
+		"node":      host,
+		"socket":    l.Socket(host),
+		"stateDir":  filepath.Join(l.hostDir(host), "state"),
+		"pinDir":    l.pinDir(host),
+		"tables":    l.Tables(host),
+		"redirects": l.RedirectsFile(host),
+		"workers":   l.state.Workers,
+		"uplinks":   uplinks,
 	}
 	if l.state.UnderlayMTU > 1500 {
 		config["chunkSize"] = 4096

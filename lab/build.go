@@ -7,6 +7,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // builder holds a netlink socket in each namespace while links are made.
@@ -98,6 +99,23 @@ func (b *builder) address(host string, link netlink.Link, cidr string) error {
 	}
 	if err := b.handles[host].AddrAdd(link, addr); err != nil {
 		return fmt.Errorf("add %s to %s on %s: %w", cidr, link.Attrs().Name, host, err)
+	}
+	return nil
+}
+
+// removeAddress is done if the device has no such address.
+func (b *builder) removeAddress(host, device, cidr string) error {
+	link, err := b.link(host, device)
+	if err != nil {
+		return err
+	}
+	addr, err := netlink.ParseAddr(cidr)
+	if err != nil {
+		return fmt.Errorf("address %q: %w", cidr, err)
+	}
+	err = b.handles[host].AddrDel(link, addr)
+	if err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+		return fmt.Errorf("take %s from %s on %s: %w", cidr, device, host, err)
 	}
 	return nil
 }

@@ -35,6 +35,7 @@ type Options struct {
 	Workers      int    // of each agent, default 1
 	UnderlayMTU  int    // bytes of IP packet on the links between hosts, default 1500
 	Pods         []Pod  // default DefaultPods
+	CoreDNS      string // path of a CoreDNS, as make coredns builds it; empty: no DNS
 
 	// AgentConfig may change agent.yaml of a host before it is written. Maps and
 	// slices in it are as encoding/json makes them.
@@ -52,6 +53,7 @@ type state struct {
 	Workers      int    `json:"workers"`
 	UnderlayMTU  int    `json:"underlayMTU"`
 	Pods         []Pod  `json:"pods"`
+	CoreDNS      string `json:"coreDNS,omitempty"` // path of the binary; empty: no DNS
 }
 
 // Lab is a running testbed. Its methods may be called from several goroutines;
@@ -132,7 +134,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err := l.claim(); err != nil {
 		return nil, err
 	}
-	if err := l.build(ctx, o.Pods); err != nil {
+	if err := l.build(ctx, o); err != nil {
 		return nil, errors.Join(err, l.Down())
 	}
 	return l, nil
@@ -157,7 +159,7 @@ func (l *Lab) claim() error {
 	return nil
 }
 
-func (l *Lab) build(ctx context.Context, pods []Pod) error {
+func (l *Lab) build(ctx context.Context, o Options) error {
 	if err := l.save(); err != nil {
 		return err
 	}
@@ -169,6 +171,13 @@ func (l *Lab) build(ctx context.Context, pods []Pod) error {
 			return err
 		}
 	}
+	if err := l.addPods(ctx, o.Pods); err != nil || o.CoreDNS == "" {
+		return err
+	}
+	return l.StartDNS(ctx, o.CoreDNS)
+}
+
+func (l *Lab) addPods(ctx context.Context, pods []Pod) error {
 	for _, p := range pods {
 		if l.state.Binary == "" && p.Node != linuxNode {
 			continue
@@ -176,7 +185,7 @@ func (l *Lab) build(ctx context.Context, pods []Pod) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := l.AddPod(p.Name, p.Node, p.Address); err != nil {
+		if err := l.AddLabelledPod(p.Name, p.Node, p.Address, p.Labels); err != nil {
 			return err
 		}
 	}

@@ -214,9 +214,9 @@ func TestRefusedOptions(t *testing.T) {
 		"routing":       {Routing: "magic"},
 		"uplink queues": {UplinkQueues: 65},
 		"underlay MTU":  {UnderlayMTU: 100},
-		"node":          {Pods: []Pod{{"p", "node9", netip.MustParseAddr("10.200.0.9")}}},
-		"address":       {Pods: []Pod{{"p", "node1", netip.MustParseAddr("10.200.1.9")}}},
-		"pod name":      {Pods: []Pod{{"a-b", "node1", netip.MustParseAddr("10.200.0.9")}}},
+		"node":          {Pods: []Pod{{Name: "p", Node: "node9", Address: netip.MustParseAddr("10.200.0.9")}}},
+		"address":       {Pods: []Pod{{Name: "p", Node: "node1", Address: netip.MustParseAddr("10.200.1.9")}}},
+		"pod name":      {Pods: []Pod{{Name: "a-b", Node: "node1", Address: netip.MustParseAddr("10.200.0.9")}}},
 	} {
 		if _, err := Up(context.Background(), o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: error %v, want it to name %q", o, err, want)

@@ -48,7 +48,7 @@ func (l *Lab) makeHost(host string, forward bool) error {
 	if err := l.Do(host, func() error { return prepare(forward) }); err != nil {
 		return fmt.Errorf("prepare %s: %w", host, err)
 	}
-	return nil
+	return l.writeResolvConf(host)
 }
 
 func (b *builder) cable(c cable) error {

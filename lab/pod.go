@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 )
@@ -9,7 +10,12 @@ import (
 // AddPod makes a pod namespace and attaches it to a node: through the agent's
 // socket where there is one, else as plain Linux does.
 func (l *Lab) AddPod(name, onNode string, address netip.Addr) error {
-	p := Pod{Name: name, Node: onNode, Address: address}
+	return l.AddLabelledPod(name, onNode, address, nil)
+}
+
+// AddLabelledPod is AddPod with labels. Plain Linux has none.
+func (l *Lab) AddLabelledPod(name, onNode string, address netip.Addr, labels map[string]string) error {
+	p := Pod{Name: name, Node: onNode, Address: address, Labels: labels}
 	if err := checkPod(p); err != nil {
 		return err
 	}
@@ -57,7 +63,11 @@ func (l *Lab) AttachPod(name string) error {
 		return l.Check(name)
 	}
 	l.logf("endpoint %s %s on %s", name, p.Address, p.Node)
-	return l.ringway(p.Node, "endpoint", "add", name, "--netns", l.Netns(name), "--ip", p.Address.String())
+	args := []string{"endpoint", "add", name, "--netns", l.Netns(name), "--ip", p.Address.String()}
+	for _, key := range slices.Sorted(maps.Keys(p.Labels)) {
+		args = append(args, "--label", key+"="+p.Labels[key])
+	}
+	return l.ringway(p.Node, args...)
 }
 
 // DetachPod asks the agent to take the pod's endpoint away; the namespace stays.

@@ -59,15 +59,17 @@ type Pod struct {
 	Name    string     `json:"name"`
 	Node    string     `json:"node"`
 	Address netip.Addr `json:"address"` // inside the node's CIDR
+
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 // DefaultPods are the pods of the original scenario, one on each node.
 func DefaultPods() []Pod {
 	return []Pod{
-		{"pod1", "node1", netip.MustParseAddr("10.200.0.3")},
-		{"pod2", "node2", netip.MustParseAddr("10.200.1.4")},
-		{"pod3", "node3", netip.MustParseAddr("10.200.2.5")},
-		{"pod4", "node4", netip.MustParseAddr("10.200.3.6")},
+		{Name: "pod1", Node: "node1", Address: netip.MustParseAddr("10.200.0.3")},
+		{Name: "pod2", Node: "node2", Address: netip.MustParseAddr("10.200.1.4")},
+		{Name: "pod3", Node: "node3", Address: netip.MustParseAddr("10.200.2.5")},
+		{Name: "pod4", Node: "node4", Address: netip.MustParseAddr("10.200.3.6")},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"text/tabwriter"
@@ -47,6 +48,9 @@ func newLabUpCommand(prefix *string) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Build the testbed and start its agents",
+		Long: `Build the testbed and start its agents. Where there is a coredns beside the
+ringway binary (make coredns), it gets DNS, too: kube-dns, a node-local cache and
+a server outside.`,
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			binary, err := os.Executable()
@@ -54,6 +58,7 @@ func newLabUpCommand(prefix *string) *cobra.Command {
 				return fmt.Errorf("find the ringway binary: %w", err)
 			}
 			o.Prefix, o.Binary, o.Log = *prefix, binary, c.ErrOrStderr()
+			o.CoreDNS = beside(binary, "coredns")
 			if err := o.Check(); err != nil {
 				return exitError{exitUsage, err}
 			}
@@ -67,6 +72,15 @@ func newLabUpCommand(prefix *string) *cobra.Command {
 	f.IntVar(&o.UplinkQueues, "uplink-queues", 1, "queues of each link between hosts, 1 to 64")
 	f.IntVar(&o.UnderlayMTU, "underlay-mtu", 1500, "MTU of the links between hosts, bytes")
 	return c
+}
+
+// beside is the path of a program in the directory of another; empty: there is none.
+func beside(binary, name string) string {
+	path := filepath.Join(filepath.Dir(binary), name)
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return ""
+	}
+	return path
 }
 
 func newLabDownCommand(prefix *string) *cobra.Command {
@@ -186,7 +200,8 @@ func newLabExecCommand(prefix *string) *cobra.Command {
 		Short: "Run a command on a host, with the host's agent as its agent",
 		Long: `Run a command in the network namespace of a host. RINGWAY_SOCKET is set to the
 agent of the host (of a pod: of its node) and ringway is found in PATH. The exit
-code is the command's.`,
+code is the command's. What it resolves, it resolves as /etc/resolv.conf of the
+host says.`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
 			l, err := lab.Open(*prefix)
@@ -230,6 +245,9 @@ func labExec(l *lab.Lab, host string, command []string) error {
 	}
 	if err := netns.Set(ns); err != nil {
 		return fmt.Errorf("enter the namespace of %s: %w", host, err)
+	}
+	if err := l.EnterFiles(host); err != nil {
+		return err
 	}
 	return fmt.Errorf("run %s: %w", path, unix.Exec(path, command, os.Environ()))
 }
