@@ -151,6 +151,20 @@ func (c *Client) Masquerade(ctx context.Context) (*pb.GetMasqueradeResponse, err
 	return r, c.explain(err)
 }
 
+// Services of the table set in force.
+func (c *Client) Services(ctx context.Context) (*pb.GetServicesResponse, error) {
+	stream, err := c.agent.GetServices(ctx, &pb.GetServicesRequest{})
+	items, err := gather(stream, err, (*pb.GetServicesResponse).GetItems)
+	return &pb.GetServicesResponse{Items: items}, c.explain(err)
+}
+
+// Redirects and what came of each.
+func (c *Client) Redirects(ctx context.Context) (*pb.GetRedirectsResponse, error) {
+	stream, err := c.agent.GetRedirects(ctx, &pb.GetRedirectsRequest{})
+	items, err := gather(stream, err, (*pb.GetRedirectsResponse).GetItems)
+	return &pb.GetRedirectsResponse{Items: items}, c.explain(err)
+}
+
 // Capture gives packets to sink until ctx ends, which is no error, or sink
 // fails, whose error it returns.
 func (c *Client) Capture(ctx context.Context, r *pb.CaptureRequest, sink func(*pb.Packet) error) error {

@@ -37,6 +37,10 @@ type Engine interface {
 	NAT() dataplane.NATStatus
 	// Masquerade is the rules in effect, in the order in which they are tried.
 	Masquerade() []dataplane.MasqueradeRuleStatus
+	// Services and Redirects are those of the table set, and of the redirects file,
+	// with what became of them.
+	Services() []dataplane.ServiceStatus
+	Redirects() []dataplane.RedirectStatus
 
 	AddEndpoint(ctx context.Context, r dataplane.EndpointRequest) (dataplane.EndpointStatus, error)
 	DeleteEndpoint(ctx context.Context, name string) error

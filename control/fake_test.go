@@ -37,6 +37,8 @@ type fakeEngine struct {
 	flushed   int
 	nat       dataplane.NATStatus
 	rules     []dataplane.MasqueradeRuleStatus
+	services  []dataplane.ServiceStatus
+	redirects []dataplane.RedirectStatus
 
 	added       []dataplane.EndpointRequest
 	deleted     []string
@@ -124,6 +126,8 @@ func (e *fakeEngine) FlushFlows(_ context.Context, f dataplane.FlowFilter) (int,
 
 func (e *fakeEngine) NAT() dataplane.NATStatus                     { return e.nat }
 func (e *fakeEngine) Masquerade() []dataplane.MasqueradeRuleStatus { return e.rules }
+func (e *fakeEngine) Services() []dataplane.ServiceStatus          { return e.services }
+func (e *fakeEngine) Redirects() []dataplane.RedirectStatus        { return e.redirects }
 
 func (e *fakeEngine) AddEndpoint(_ context.Context, r dataplane.EndpointRequest) (dataplane.EndpointStatus, error) {
 	e.mu.Lock()

@@ -95,7 +95,8 @@ func TestStatusOfConntrackAndMasquerade(t *testing.T) {
 }
 
 // TestNoViewIsForgotten: a message has as many fields as the view that it is
-// made of, but for tuples and addresses that are two fields of a message.
+// made of, but for tuples and addresses that are two fields of a message, and the
+// count of pods that are left out.
 func TestNoViewIsForgotten(t *testing.T) {
 	for _, c := range []struct {
 		view    any
@@ -110,6 +111,13 @@ func TestNoViewIsForgotten(t *testing.T) {
 		{dataplane.MasqueradeRuleStatus{}, &pb.MasqueradeRule{}, 0},
 		{dataplane.ConntrackStatus{}, &pb.ConntrackStatus{}, 0},
 		{dataplane.MasqueradeStatus{}, &pb.MasqueradeStatus{}, 0},
+		{dataplane.ServiceStatus{}, &pb.ServiceStatus{}, 0},
+		{dataplane.RedirectStatus{}, &pb.RedirectStatus{}, 1},
+		{dataplane.RedirectFrontend{}, &pb.FrontendStatus{}, 1},
+		{dataplane.RedirectBackend{}, &pb.BackendStatus{}, 0},
+		{dataplane.QueryCounts{}, &pb.QueryCounts{}, 0},
+		{dataplane.RedirectPod{}, &pb.RedirectPod{}, 0},
+		{dataplane.SampledQuery{}, &pb.SampledQuery{}, 0},
 	} {
 		view, message := reflect.TypeOf(c.view).NumField(), c.message.ProtoReflect().Descriptor().Fields().Len()
 		if view+c.more != message {

@@ -19,6 +19,7 @@ import (
 
 	"ringway/control"
 	"ringway/dataplane"
+	"ringway/nat"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -186,6 +187,51 @@ func (n *node) Masquerade() []dataplane.MasqueradeRuleStatus {
 	}
 }
 
+func (n *node) Services() []dataplane.ServiceStatus {
+	a := netip.MustParseAddr
+	return []dataplane.ServiceStatus{
+		{
+			Namespace: "kube-system", Name: "kube-dns", Address: a("10.96.0.10"), Redirect: "kube-system/nodelocaldns", Flows: 7, From: "tables: services[0]",
+			Ports:    []nat.ServicePort{{Name: "dns", Protocol: 17, Port: 53, TargetPort: 53}, {Name: "dns-tcp", Protocol: 6, Port: 53, TargetPort: 53}, {Name: "metrics", Protocol: 6, Port: 9153, TargetPort: 9154}},
+			Backends: []netip.Addr{a("10.200.0.5"), a("10.200.1.5"), a("10.200.2.5"), a("10.200.3.5")},
+		},
+		{Namespace: "default", Name: "nobody", Address: a("10.96.0.11"), Ports: []nat.ServicePort{{Protocol: 6, Port: 80, TargetPort: 8080}}, From: "tables: services[1]"},
+	}
+}
+
+func (n *node) Redirects() []dataplane.RedirectStatus {
+	a, at := netip.MustParseAddr, netip.MustParseAddrPort
+	pods := []dataplane.RedirectPod{
+		{
+			Endpoint: "pod1", Queries: dataplane.QueryCounts{Queries: 1010, Answers: 1003, Resends: 3, CacheAnswers: 1000, ServiceAnswers: 3, Late: 1, Duplicates: 2, QuotaDrops: 5}, InFlight: 2,
+			Rcodes: map[string]uint64{"NOERROR": 600, "NXDOMAIN": 403},
+			Recent: []dataplane.SampledQuery{
+				{Name: "example.org.default.svc.cluster.local.", Type: "AAAA", Time: started.Add(time.Hour)}, {Name: "example.org.", Type: "A", Time: started.Add(2 * time.Hour)},
+			},
+		},
+		{Endpoint: "default/pod2", Queries: dataplane.QueryCounts{Queries: 1}, InFlight: 1},
+	}
+	pods[0].Latency[0], pods[0].Latency[9], pods[0].Latency[13] = 1000, 2, 1
+	return []dataplane.RedirectStatus{
+		{
+			Namespace: "kube-system", Name: "nodelocaldns", Service: "kube-system/kube-dns", State: dataplane.RedirectActive, From: "/etc/ringway/redirects.yaml: line 1", Flows: 12, InFlight: 3,
+			Frontends: []dataplane.RedirectFrontend{{Address: at("10.96.0.10:53"), Protocol: 17, BackendPort: 53}, {Address: at("10.96.0.10:53"), Protocol: 6, BackendPort: 8053}},
+			Backends: []dataplane.RedirectBackend{
+				{Name: "kube-system/node-local-dns-x", Address: a("10.200.0.9"), Health: dataplane.BackendHealthy, Queries: 900, Answers: 900},
+				{Name: "kube-system/node-local-dns-y", Address: a("10.200.0.10"), Health: dataplane.BackendQuarantined, Queries: 100, Answers: 97},
+			},
+			Queries: dataplane.QueryCounts{Queries: 1011, Answers: 1003, Resends: 3, CacheAnswers: 1000, ServiceAnswers: 3, Late: 1, Duplicates: 2, QuotaDrops: 5},
+			Pods:    pods,
+		},
+		{
+			Namespace: "default", Name: "metadata", State: dataplane.RedirectActive, From: "tables: redirects[0]",
+			Frontends: []dataplane.RedirectFrontend{{Address: at("169.254.169.254:80"), Protocol: 6, BackendPort: 8080}},
+			Backends:  []dataplane.RedirectBackend{{Name: "node", Address: a("169.254.20.10"), Health: dataplane.BackendHealthy}},
+		},
+		{Namespace: "kube-system", Name: "old", Service: "kube-system/dns", State: "unknown service kube-system/dns", From: "tables: redirects[1]"},
+	}
+}
+
 func (n *node) Nodes() []dataplane.NodeStatus {
 	return []dataplane.NodeStatus{
 		{Node: dataplane.Node{Name: "node1", Address: netip.MustParseAddr("192.168.0.100"), NodeCIDRs: []netip.Prefix{netip.MustParsePrefix("10.200.0.0/24"), netip.MustParsePrefix("10.201.0.0/24")}}, Local: true, Mode: "local"},
@@ -337,8 +383,8 @@ func TestErrors(t *testing.T) {
 		{"status -o xml", 2, "ringway: -o xml is not known: write json, yaml or wide\n"},
 		{"status --node ../x", 2, "ringway: --node \"../x\" is no name of a directory under /run/ringway/lab: see ringway lab status\n"},
 		{"status --node a --socket b", 2, "ringway: --socket and --node name two agents: leave one out\n"},
-		{"get", 2, "ringway: get needs a kind: write one of drops, endpoints, flows, masquerade, nat, neighbors, nodes, ports, routes\n"},
-		{"get frobs -o json", 2, "ringway: get \"frobs\" is not known: write one of drops, endpoints, flows, masquerade, nat, neighbors, nodes, ports, routes\n"},
+		{"get", 2, "ringway: get needs a kind: write one of drops, endpoints, flows, masquerade, nat, neighbors, nodes, ports, redirects, routes, services\n"},
+		{"get frobs -o json", 2, "ringway: get \"frobs\" is not known: write one of drops, endpoints, flows, masquerade, nat, neighbors, nodes, ports, redirects, routes, services\n"},
 		{"get routes eth0", 2, "ringway: unknown command \"eth0\" for \"ringway get routes\"\n"},
 		{"get routes --snat", 2, "ringway: unknown flag: --snat\n"},
 		{"get flows -o xml", 2, "ringway: -o xml is not known: write json, yaml or wide\n"},

@@ -152,8 +152,19 @@ func TestCompletionKnowsTheKinds(t *testing.T) {
 			kinds = append(kinds, kind)
 		}
 	}
-	if got := strings.Join(kinds, " "); code != 0 || got != "drops endpoints flows masquerade nat neighbors nodes ports routes" {
+	if got := strings.Join(kinds, " "); code != 0 || got != "drops endpoints flows masquerade nat neighbors nodes ports redirects routes services" {
 		t.Errorf("exit code %d, got %s", code, got)
+	}
+}
+
+func TestManyPodsOfARedirect(t *testing.T) {
+	var b bytes.Buffer
+	r := &pb.RedirectStatus{Namespace: "default", Name: "r", MorePods: 7, Pods: []*pb.RedirectPod{{Endpoint: "p"}}}
+	if err := showRedirectPods(&b, r); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.String(); !strings.Contains(got, "  and 7 pods with fewer queries\n") || strings.Contains(got, "Some of the last queries") {
+		t.Errorf("got\n%s", got)
 	}
 }
 
