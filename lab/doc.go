@@ -23,8 +23,8 @@
 // the address of their node's uplink.
 //
 // Every namespace is named prefix+host under /run/netns, every file is under
-// Dir(prefix), pins are on a bpffs of the lab's own. Nothing of the machine is
-// touched: links are made inside the namespaces, never in the caller's. So
-// taking a lab down is: end its processes, delete its namespaces, unmount,
+// Dir(prefix), a tmpfs, and pins are on a bpffs of the lab's own. Nothing of the
+// machine is touched: links are made inside the namespaces, never in the caller's.
+// So taking a lab down is: end its processes, delete its namespaces, unmount,
 // remove the directory.
 package lab

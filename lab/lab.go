@@ -19,7 +19,8 @@ import (
 // DefaultPrefix is the prefix of a lab that nobody named.
 const DefaultPrefix = "rw-"
 
-// root is where labs keep their files, a directory for each prefix.
+// root is where labs keep their files, a directory for each prefix, on a tmpfs of
+// its own.
 const root = "/run/ringway/lab"
 
 // Dir is the directory of the lab with that prefix.
@@ -150,11 +151,17 @@ func (l *Lab) claim() error {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		return fmt.Errorf("make the lab's directory: %w", err)
 	}
-	if err := os.Mkdir(Dir(l.state.Prefix), 0o755); err != nil {
+	dir := Dir(l.state.Prefix)
+	if err := os.Mkdir(dir, 0o755); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("lab %s is up: take it down first (ringway lab down --prefix %s)", l.state.Prefix, l.state.Prefix)
 		}
 		return fmt.Errorf("make the lab's directory: %w", err)
+	}
+	// Agents keep their flows there, which belong in memory; not every machine's
+	// /run is.
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=755"); err != nil {
+		return errors.Join(fmt.Errorf("mount a tmpfs at %s: %w", dir, err), os.Remove(dir))
 	}
 	return nil
 }
@@ -247,13 +254,16 @@ func (l *Lab) Down() error {
 		errs = append(errs, deleteNamespace(l.namespace(host)))
 	}
 	dir := Dir(l.state.Prefix)
-	if pins := filepath.Join(dir, "bpf"); isMount(pins) {
-		if err := unix.Unmount(pins, unix.MNT_DETACH); err != nil {
-			errs = append(errs, fmt.Errorf("unmount %s: %w", pins, err))
-		}
-	}
 	if err := errors.Join(errs...); err != nil {
 		return err // the directory stays: it tells the next Down what there is
+	}
+	for _, mount := range []string{filepath.Join(dir, "bpf"), dir} {
+		if !isMount(mount) {
+			continue
+		}
+		if err := unix.Unmount(mount, unix.MNT_DETACH); err != nil {
+			return fmt.Errorf("unmount %s: %w", mount, err)
+		}
 	}
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove the lab's directory: %w", err)
