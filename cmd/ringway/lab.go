@@ -51,7 +51,7 @@ func newLabUpCommand(prefix *string) *cobra.Command {
 		Long: `Build the testbed and start its agents. Where there is a coredns beside the
 ringway binary (make coredns), it gets DNS, too: kube-dns, a node-local cache and
 a server outside.`,
-		Args:  cobra.NoArgs,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			binary, err := os.Executable()
 			if err != nil {
