@@ -226,7 +226,7 @@ func (c *manifestChecker) selector(s Selector) {
 		return
 	}
 	for _, k := range slices.Sorted(maps.Keys(s.MatchLabels)) {
-		field := fmt.Sprintf("%s.matchLabels.%.80s", selectorField, k)
+		field := selectorField + ".matchLabels." + keyName(k)
 		c.labelKey(field, k)
 		c.labelValue(field, s.MatchLabels[k])
 	}

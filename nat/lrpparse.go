@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -231,10 +232,10 @@ func (p *lrpParser) annotations(n *yaml.Node, path string, m *RedirectManifest) 
 	for _, k := range slices.Sorted(maps.Keys(all)) {
 		switch {
 		case k == NodeAddressAnnotation && all[k] == "":
-			p.refuse(p.line(path+"."+k), path+"."+k, "it is empty", "write an address, or take it out")
+			p.refuse(p.line(join(path, k)), join(path, k), "it is empty", "write an address, or take it out")
 		case k == NodeAddressAnnotation:
 		case strings.HasPrefix(k, annotationPrefix):
-			p.refuse(p.line(path+"."+k), path, fmt.Sprintf("%.80q is not known", k), "write "+NodeAddressAnnotation)
+			p.refuse(p.line(join(path, k)), path, fmt.Sprintf("%.80q is not known", k), "write "+NodeAddressAnnotation)
 		}
 	}
 }
@@ -397,9 +398,17 @@ func (p *lrpParser) boolean(out *bool) func(*yaml.Node, string) {
 
 func join(path, key string) string {
 	if path == "" {
-		return fmt.Sprintf("%.80s", key)
+		return keyName(key)
 	}
-	return fmt.Sprintf("%s.%.80s", path, key)
+	return path + "." + keyName(key)
+}
+
+// keyName is a key in a path, in bounded length and on one line.
+func keyName(key string) string {
+	if strings.ContainsFunc(key, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Sprintf("%.80q", key)
+	}
+	return fmt.Sprintf("%.80s", key)
 }
 
 // suggest is the remedy for an unknown key.
