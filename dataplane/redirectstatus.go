@@ -128,6 +128,9 @@ func (d *Dataplane) Redirects() []RedirectStatus {
 
 func redirectFrontends(r *nat.Resolution) (out []RedirectFrontend) {
 	for _, f := range r.Frontends {
+		if f.Reason != "" {
+			continue // not redirected; the redirect's State may say so
+		}
 		s := RedirectFrontend{Address: netip.AddrPortFrom(f.Address, f.Port.Port), Protocol: f.Port.Protocol}
 		if len(f.Backends) > 0 {
 			s.BackendPort = f.Backends[0].Port
