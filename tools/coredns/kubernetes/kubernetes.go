@@ -108,7 +108,7 @@ func (k *Kubernetes) Services(ctx context.Context, state request.Request, exact 
 	if state.QType() != dns.TypeTXT {
 		return k.Records(ctx, state, exact)
 	}
-	if base, err := dnsutil.TrimZone(state.Name(), state.Zone); err == nil && base == "dns-version." {
+	if state.Name() == dnsutil.Join("dns-version", strings.ToLower(state.Zone)) {
 		return []msg.Service{{Text: schemaVersion, TTL: 28800, Key: msg.Path(state.QName(), keyPrefix)}}, nil
 	}
 	_, err := k.Records(ctx, state, exact)
