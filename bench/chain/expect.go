@@ -147,7 +147,7 @@ func (e Expect) verifyFlow(h flowHeaders) error {
 	if low, want := int(h.src&0xffff), h.flow&0xffff; low != want {
 		return fmt.Errorf("flow %d has a source address ending in %#04x instead of %#04x", h.flow, low, want)
 	}
-	if want := basePort + h.flow%gen.Ports; h.srcPort != want {
+	if want := basePort + gen.Port(h.flow); h.srcPort != want {
 		return fmt.Errorf("flow %d has source port %d instead of %d", h.flow, h.srcPort, want)
 	}
 	return nil

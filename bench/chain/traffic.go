@@ -9,6 +9,10 @@ import (
 	"ringway/bench/gen"
 )
 
+// MaxFlows is how many flows a device may be asked to know at a time: as many as the
+// sink can tell apart.
+const MaxFlows = 100_000
+
 // MAC is an Ethernet address.
 type MAC [6]byte
 
@@ -83,8 +87,8 @@ func (t Traffic) Check() error {
 		return fmt.Errorf("row %q: must be one of %v", t.Row, Rows())
 	case t.Size < MinSize || t.Size > MaxSize:
 		return fmt.Errorf("size of %d bytes: must be %d to %d", t.Size, MinSize, MaxSize)
-	case t.Flows < 1 || t.Flows > gen.MaxFlows:
-		return fmt.Errorf("%d flows: must be 1 to %d", t.Flows, gen.MaxFlows)
+	case t.Flows < 1 || t.Flows > MaxFlows:
+		return fmt.Errorf("%d flows: must be 1 to %d", t.Flows, MaxFlows)
 	}
 	return nil
 }

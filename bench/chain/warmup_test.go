@@ -51,7 +51,7 @@ func measureRouter(t *testing.T, r *router) (*Chain, error) {
 			t.Error(err)
 		}
 	})
-	_, err = c.Measure(t.Context(), 10*time.Millisecond)
+	_, err = c.Measure(t.Context(), 100*time.Millisecond)
 	return c, err
 }
 

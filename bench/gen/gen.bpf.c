@@ -20,7 +20,7 @@
 // An inner frame starts after outer Ethernet, IPv4, UDP and VXLAN headers.
 #define INNER 50
 
-// Flow numbers beyond this use source ports again, with another source address.
+// How many source ports there are.
 #define PORTS 50000
 
 // The first bytes of the frame, with flow number 0 filled in.
@@ -44,9 +44,12 @@ static __always_inline void put16(void *data, __u32 off, __u16 value)
 	*(__u16 *)(data + off) = bpf_htons(value);
 }
 
+// port_of walks through the ports with the low half of the number, which is also
+// that of the source address, and starts one further with each step of the high
+// half: no two flows have the same address and port.
 static __always_inline __u32 port_of(__u32 flow)
 {
-	return flow < PORTS ? flow : flow - PORTS;
+	return ((flow & 0xffff) + (flow >> 16)) % PORTS;
 }
 
 // added is a checksum after words under it grew by so much together: RFC 1624

@@ -22,15 +22,18 @@ import (
 
 // Flow n has, where flow 0 has 0, n modulo 65536 in the low half of its source
 // address and n, in 32 bits, in the first bytes of its payload. Its source port is
-// n modulo Ports above that of flow 0, its destination address n modulo
-// Options.Destinations. Addresses and ports together never come twice.
+// Port(n) above that of flow 0, its destination address n modulo
+// Options.Destinations. Source address and port together never come twice.
 const (
-	MaxFlows    = 100000
+	MaxFlows    = 65536 * Ports
 	Ports       = 50000
 	MaxBasePort = 65535 - Ports
 	// FlowNumber is where the number of a flow lies in a plain frame.
 	FlowNumber = 42
 )
+
+// Port is how far the source port of a flow is above that of flow 0.
+func Port(flow int) int { return (flow&0xffff + flow>>16) % Ports }
 
 const (
 	plainHeader = 48 // bytes that the program for plain frames rewrites
@@ -57,7 +60,7 @@ type Options struct {
 	// must be 0, and so must the bits of the destination that Destinations fills.
 	Frame []byte
 	VXLAN bool
-	Flows int // 1 to MaxFlows, used in turn
+	Flows int // 1 to MaxFlows, used in turn; the next run goes on where one ended
 	// Destinations is how many addresses the flows go to: a power of two up to 256.
 	Destinations int
 	Ifindex      int // of the device to send on, in the namespace of the running thread

@@ -84,7 +84,7 @@ func flowNumber(frame []byte, traffic chain.Traffic) int {
 // All flows that there can be are right and different, and their checksums take
 // every value that they have to, 0xffff in place of 0 included.
 func TestAsManyFlowsAsThereCanBe(t *testing.T) {
-	traffic := chain.Traffic{Row: chain.Masquerade, Size: 64, Flows: gen.MaxFlows, Checksum: true}
+	traffic := chain.Traffic{Row: chain.Masquerade, Size: 64, Flows: chain.MaxFlows, Checksum: true}
 	g, want := load(t, traffic), traffic.Passed()
 	seen := map[string]bool{}
 	full := 0
@@ -106,6 +106,48 @@ func TestAsManyFlowsAsThereCanBe(t *testing.T) {
 	}
 	if len(seen) != traffic.Flows || full == 0 {
 		t.Errorf("%d flows have %d tuples; %d have checksum 0xffff", traffic.Flows, len(seen), full)
+	}
+}
+
+// Flows far out are right too: the next run goes on where one ended.
+func TestFlowsGoOnToTheLast(t *testing.T) {
+	traffic := chain.Traffic{Row: chain.Masquerade, Size: 64, Flows: chain.MaxFlows}
+	netnstest.Root(t)
+	g, err := gen.New(gen.Options{Frame: traffic.Offered(), Flows: gen.MaxFlows, Destinations: 16, Ifindex: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	base := binary.BigEndian.Uint16(traffic.Offered()[34:])
+	for _, c := range []struct{ next, want int }{
+		{0, 0}, {50_000, 50_000}, {65_535, 65_535}, {65_536, 65_536}, {204_800_000, 204_800_000},
+		{gen.MaxFlows - 1, gen.MaxFlows - 1}, {gen.MaxFlows, 0},
+	} {
+		if c.next != gen.MaxFlows {
+			if err := g.SetNext(uint32(c.next)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		frame := make1(t, g, traffic)
+		flow, low := flowNumber(frame, traffic), int(binary.BigEndian.Uint16(frame[28:]))
+		port := int(binary.BigEndian.Uint16(frame[34:]) - base)
+		if flow != c.want || low != c.want&0xffff || port != gen.Port(c.want) {
+			t.Errorf("flow %d: number %d, source address ending in %d, port %d; want port %d", c.want, flow, low, port, gen.Port(c.want))
+		}
+	}
+}
+
+// A source address has each port once, whatever its low half is.
+func TestNoTwoFlowsHaveTheSameSource(t *testing.T) {
+	for _, low := range []int{0, 1, 49_999, 50_000, 65_535} {
+		var seen [gen.Ports]bool
+		for high := range gen.MaxFlows >> 16 {
+			port := gen.Port(high<<16 | low)
+			if seen[port] {
+				t.Fatalf("source %d has port %d twice", low, port)
+			}
+			seen[port] = true
+		}
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"ringway/bench/chain"
-	"ringway/bench/gen"
 	"ringway/internal/netnstest"
 )
 
@@ -42,7 +41,7 @@ func carriesRows(t *testing.T, dut chain.DUT, layout string) {
 // packets with a UDP checksum to update.
 func masquerades(t *testing.T, dut chain.DUT, layout string) {
 	t.Helper()
-	carries(t, dut, chain.Traffic{Row: chain.Masquerade, Size: 64, Flows: gen.MaxFlows}, layout)
+	carries(t, dut, chain.Traffic{Row: chain.Masquerade, Size: 64, Flows: chain.MaxFlows}, layout)
 	carries(t, dut, chain.Traffic{Row: chain.Masquerade, Size: 129, Flows: 1000, Checksum: true}, layout)
 }
 
