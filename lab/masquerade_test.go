@@ -41,6 +41,12 @@ func addSNATAddress(t *testing.T, l *Lab, ports string) {
 	must(t, l.onLink("node1", "eth0", func(link netlink.Link) error {
 		return netlink.AddrAdd(link, &netlink.Addr{IPNet: netlink.NewIPNet(snatOnly.AsSlice())})
 	}))
+	useSNATAddress(t, l, ports)
+}
+
+// useSNATAddress changes which ports of snatOnly are used.
+func useSNATAddress(t *testing.T, l *Lab, ports string) {
+	t.Helper()
 	ctx := testContext(t, 10*time.Second)
 	must(t, l.SetMasquerade(ctx, "node1", map[string]any{"rules": []any{map[string]any{
 		"name": "own-address", "destinations": []any{l.Address("ext").String() + "/32"},

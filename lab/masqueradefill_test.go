@@ -145,8 +145,30 @@ func TestEveryPortIsUsed(t *testing.T) {
 			})
 		}
 	}
+	t.Run("one connection after the other", func(t *testing.T) { l.churn(t) })
 	host.check(t)
 	checkHealthy(t, l)
+}
+
+// churn opens and closes many times as many connections as there are ports, from
+// pods of both workers in turns.
+func (l *Lab) churn(t *testing.T) {
+	flush(t, l)
+	useSNATAddress(t, l, "64000-64127")
+	server := netip.AddrPortFrom(l.Address("ext"), 7778)
+	for range 2 {
+		for _, pod := range []string{"pod1", secondPod} {
+			for i := range 100 {
+				c, err := l.Call(testContext(t, 5*time.Second), pod, "ext", server)
+				if err != nil {
+					t.Fatalf("%s, connection %d: %v", pod, i, err)
+				}
+				must(t, c.Exchange())
+				must(t, c.Close())
+			}
+		}
+	}
+	t.Log(describePool(poolOf(t, l, snatOnly, "tcp")))
 }
 
 // reuse fills all but one port, which a real connection gets, and the next one

@@ -144,6 +144,36 @@ func TestRestartTakesFlowsOver(t *testing.T) {
 	}
 }
 
+// TestRestartKeepsAddressOfARuleThatIsGone: flows live on with an address that the
+// rules do not name any more, though the agent that gave it to them is gone, too.
+func TestRestartKeepsAddressOfARuleThatIsGone(t *testing.T) {
+	l := agentLab(t, Options{Workers: 2})
+	discardMarked(t, l, "ext")
+	addSNATAddress(t, l, "1024-65535")
+	old, err := l.Call(testContext(t, 5*time.Second), "pod1", "ext", ephemeral(l, "ext"))
+	must(t, err)
+	defer old.Close()
+	if old.Seen().Addr() != snatOnly {
+		t.Errorf("ext sees %s", old.Seen())
+	}
+	manyFlows(t, l, 1000)
+	before := mappings(t, l)
+	must(t, l.Kill("node1"))
+	must(t, l.SetTables("node1", func(tables map[string]any) {
+		tables["masquerade"], tables["version"] = map[string]any{}, tables["version"].(float64)+1
+	}))
+	for range 2 {
+		must(t, l.Start("node1"))
+		sameMappings(t, before, mappings(t, l))
+		must(t, old.Exchange())
+		if got := sourceOf(t, l); got != l.Address("node1") {
+			t.Errorf("a new flow has %s", got)
+		}
+		checkHealthy(t, l)
+		must(t, l.Kill("node1"))
+	}
+}
+
 // checkRecovered wants status to say that flows were taken over, and nothing to
 // be wrong.
 func checkRecovered(t *testing.T, l *Lab, flows int) {
