@@ -31,7 +31,7 @@ func (t *Table) Ask(q Query, p *packet.Packet, now int64) (*Entry, Result) {
 		stats.OverQuota++
 		return nil, OverQuota
 	}
-	if t.queues[free].n == 0 {
+	if t.queues[free].Len == 0 {
 		stats.Full++
 		return nil, Full
 	}

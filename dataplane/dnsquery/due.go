@@ -13,9 +13,9 @@ const givenUpAtOnce = 4 * packet.BatchSize
 func (t *Table) Due(now int64, into []*Entry) (n int) {
 	t.giveUp(now)
 	for n < len(into) {
-		i := t.queues[refused].first
+		i := t.queues[refused].First
 		if i == 0 {
-			i = t.queues[waiting].first
+			i = t.queues[waiting].First
 		}
 		if i == 0 || t.entries[i].until > now {
 			break
@@ -30,7 +30,7 @@ func (t *Table) Due(now int64, into []*Entry) (n int) {
 
 func (t *Table) giveUp(now int64) {
 	for range givenUpAtOnce {
-		i := t.queues[overdue].first
+		i := t.queues[overdue].First
 		if i == 0 || t.entries[i].until > now {
 			return
 		}
@@ -48,7 +48,7 @@ func (t *Table) End(e *Entry, now int64) {
 // is in flight.
 func (t *Table) NextDeadline(now int64) (at int64, ok bool) {
 	for s := waiting; s < states; s++ {
-		if i := t.queues[s].first; i != 0 && (!ok || t.entries[i].until < at) {
+		if i := t.queues[s].First; i != 0 && (!ok || t.entries[i].until < at) {
 			at, ok = t.entries[i].until, true
 		}
 	}
@@ -73,7 +73,7 @@ func (t *Table) Refused(a Ends, id uint16, now int64) (known bool) {
 // RefusedPort is Refused for an error that quotes no more than the ports (RFC 792):
 // it makes all queries of that socket due for which this backend was asked.
 func (t *Table) RefusedPort(a Ends, now int64) (known bool) {
-	for i := t.port(a.Client, a.ClientPort).first; i != 0; i = t.siblings[i].after {
+	for i := t.port(a.Client, a.ClientPort).First; i != 0; i = t.siblings[i].After {
 		e := &t.entries[i]
 		if e.ClientPort != a.ClientPort || e.Client != a.Client {
 			continue

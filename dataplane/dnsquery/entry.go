@@ -1,5 +1,7 @@
 package dnsquery
 
+import "ringway/internal/chain"
+
 // NoSlot is the slot of a client that is no endpoint.
 const NoSlot = ^uint32(0)
 
@@ -73,7 +75,7 @@ func (t *Table) bucket(client uint32, port, id uint16) *uint32 {
 	return &t.buckets[t.hash.query(client, port, id)&uint32(len(t.buckets)-1)]
 }
 
-func (t *Table) port(client uint32, port uint16) *list {
+func (t *Table) port(client uint32, port uint16) *chain.List {
 	return &t.ports[t.hash.port(client, port)&uint32(len(t.ports)-1)]
 }
 
@@ -90,10 +92,10 @@ func (t *Table) find(q *Query, bucket uint32) *Entry {
 
 // begin makes the entry of a new query. There is room for it.
 func (t *Table) begin(q *Query, bucket *uint32, now int64) *Entry {
-	e := &t.entries[t.queues[free].last]
+	e := &t.entries[t.queues[free].Last]
 	e.Query, e.Upstream, e.UpstreamPort, e.asked = *q, 0, 0, now
 	e.chained, *bucket = *bucket, e.index
-	t.siblings.push(t.port(q.Client, q.ClientPort), e.index)
+	t.siblings.Push(t.port(q.Client, q.ClientPort), e.index)
 	t.inFlight[t.slot(q.Slot)]++
 	t.enter(e, waiting, now+int64(t.options.Deadline))
 	return e
@@ -107,16 +109,16 @@ func (t *Table) end(e *Entry, how ending, now int64) {
 		link = &t.entries[*link].chained
 	}
 	*link = e.chained
-	t.siblings.remove(t.port(e.Client, e.ClientPort), e.index)
+	t.siblings.Remove(t.port(e.Client, e.ClientPort), e.index)
 	t.inFlight[t.slot(e.Slot)]--
 	t.enter(e, free, 0)
 }
 
 // enter moves an entry to a state, as the last to leave it.
 func (t *Table) enter(e *Entry, s state, until int64) {
-	t.ages.remove(&t.queues[e.state], e.index)
+	t.ages.Remove(&t.queues[e.state], e.index)
 	e.state, e.until = s, until
-	t.ages.push(&t.queues[s], e.index)
+	t.ages.Push(&t.queues[s], e.index)
 }
 
 // Forget is for an endpoint that is gone: its queries in flight end, and its counts

@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"time"
+
+	"ringway/internal/chain"
 )
 
 // Options are the bounds of a table. What is 0 or less has its default.
@@ -27,10 +29,10 @@ type Table struct {
 	entries  []Entry // [0] is none
 	copies   []byte  // CopyBytes for each of entries
 	buckets  []uint32
-	queues   [states]list
-	ages     chain  // links of queues: what leaves its state first is first
-	ports    []list // by hash of the client's address and port
-	siblings chain  // links of ports
+	queues   [states]chain.List
+	ages     chain.Chain  // links of queues: what leaves its state first is first
+	ports    []chain.List // by hash of the client's address and port
+	siblings chain.Chain  // links of ports
 	inFlight []uint32
 
 	recent []set
@@ -50,9 +52,9 @@ func New(o Options) *Table {
 		entries:  make([]Entry, o.Queries+1),
 		copies:   make([]byte, (o.Queries+1)*o.CopyBytes),
 		buckets:  make([]uint32, powerOfTwo(2*o.Queries)),
-		ages:     make(chain, o.Queries+1),
-		ports:    make([]list, powerOfTwo(o.Queries)),
-		siblings: make(chain, o.Queries+1),
+		ages:     make(chain.Chain, o.Queries+1),
+		ports:    make([]chain.List, powerOfTwo(o.Queries)),
+		siblings: make(chain.Chain, o.Queries+1),
 		inFlight: make([]uint32, o.Endpoints+1),
 		recent:   make([]set, powerOfTwo(o.Queries)),
 		stats:    make([]Stats, (o.Endpoints+1)*(o.Redirects+1)),
@@ -61,7 +63,7 @@ func New(o Options) *Table {
 	// cache still.
 	for i := o.Queries; i > 0; i-- {
 		t.entries[i].index = uint32(i)
-		t.ages.push(&t.queues[free], uint32(i))
+		t.ages.Push(&t.queues[free], uint32(i))
 	}
 	return t
 }
@@ -97,7 +99,7 @@ func (t *Table) Bytes() int {
 func bytesOf[T any](s []T) int { return len(s) * int(reflect.TypeFor[T]().Size()) }
 
 // InFlight is how many queries have no answer yet and are not given up.
-func (t *Table) InFlight() int { return t.options.Queries - t.queues[free].n }
+func (t *Table) InFlight() int { return t.options.Queries - t.queues[free].Len }
 
 // InFlightOf is how many of them an endpoint has.
 func (t *Table) InFlightOf(slot uint32) int { return int(t.inFlight[t.slot(slot)]) }

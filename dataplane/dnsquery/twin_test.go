@@ -461,15 +461,15 @@ func checkTable(t testing.TB, table *Table) {
 	queued, chained, siblings := 0, 0, 0
 	for s, q := range table.queues {
 		n, until := 0, int64(0)
-		for i := q.first; i != 0; i = table.ages[i].after {
+		for i := q.First; i != 0; i = table.ages[i].After {
 			e := &table.entries[i]
 			if e.state != state(s) || e.until < until {
 				t.Fatalf("queue %d has %+v", s, e)
 			}
 			n, until = n+1, e.until
 		}
-		if n != q.n {
-			t.Fatalf("queue %d has %d, says %d", s, n, q.n)
+		if n != q.Len {
+			t.Fatalf("queue %d has %d, says %d", s, n, q.Len)
 		}
 		queued += n
 	}
@@ -479,7 +479,7 @@ func checkTable(t testing.TB, table *Table) {
 		}
 	}
 	for _, l := range table.ports {
-		siblings += l.n
+		siblings += l.Len
 	}
 	if queued != table.options.Queries || chained != table.InFlight() || siblings != table.InFlight() {
 		t.Fatalf("%d queued, %d in buckets, %d by port, %d in flight", queued, chained, siblings, table.InFlight())

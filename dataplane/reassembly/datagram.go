@@ -99,10 +99,10 @@ func (t *Table) end(d *Datagram, r packet.Reason) {
 
 // enter moves a datagram to a state, as the youngest there.
 func (t *Table) enter(d *Datagram, s state, now int64) {
-	t.ages.remove(&t.queues[d.state], d.index)
+	t.ages.Remove(&t.queues[d.state], d.index)
 	d.state, d.until = s, now+t.lives[s]
-	t.ages.push(&t.queues[s], d.index)
+	t.ages.Push(&t.queues[s], d.index)
 }
 
 // Datagrams is how many datagrams the table remembers now, complete ones too.
-func (t *Table) Datagrams() int { return t.options.Datagrams - t.queues[free].n }
+func (t *Table) Datagrams() int { return t.options.Datagrams - t.queues[free].Len }

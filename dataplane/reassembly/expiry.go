@@ -25,7 +25,7 @@ func (t *Table) NextDeadline(now int64) (at int64, ok bool) {
 		return now, true
 	}
 	for s := waiting; s < states; s++ {
-		if i := t.queues[s].first; i != 0 && (!ok || t.datagrams[i].until < at) {
+		if i := t.queues[s].First; i != 0 && (!ok || t.datagrams[i].until < at) {
 			at, ok = t.datagrams[i].until, true
 		}
 	}
@@ -34,7 +34,7 @@ func (t *Table) NextDeadline(now int64) (at int64, ok bool) {
 
 // oldest gives the datagram that is in a state for longest, unless packets of it
 // are still to be taken.
-func (t *Table) oldest(s state) *Datagram { return t.idle(t.queues[s].first) }
+func (t *Table) oldest(s state) *Datagram { return t.idle(t.queues[s].First) }
 
 // idle gives a datagram that may be ended: nil where there is none, or where
 // packets of it were released and not taken yet.
@@ -58,7 +58,7 @@ func (t *Table) makeRoomToWait() {
 // makeRoomForDatagrams forgets complete datagrams before their time. The others
 // are never forgotten for a new one of another source.
 func (t *Table) makeRoomForDatagrams() {
-	for t.queues[free].n < t.reserved {
+	for t.queues[free].Len < t.reserved {
 		d := t.oldest(done)
 		if d == nil {
 			return
@@ -70,7 +70,7 @@ func (t *Table) makeRoomForDatagrams() {
 // giveWay ends the datagram of a source that has not moved for longest, if that is
 // a moment ago. It reports whether it did.
 func (t *Table) giveWay(s *source) bool {
-	d := t.idle(s.list.first)
+	d := t.idle(s.list.First)
 	if d == nil || d.seen+int64(moment) > t.ticked {
 		return false
 	}

@@ -80,7 +80,7 @@ func TestEveryOrder(t *testing.T) {
 						t.Errorf("fragment %d is not as it was sent", number)
 					}
 				}
-				if w.table.queues[done].n != 1 {
+				if w.table.queues[done].Len != 1 {
 					t.Error("the datagram is not complete")
 				}
 			})

@@ -214,7 +214,7 @@ func TestTheLongestDatagram(t *testing.T) {
 	w.play(head(h, 8192))
 	w.collect()
 	w.ends(9, nil)
-	if w.table.queues[done].n != 1 {
+	if w.table.queues[done].Len != 1 {
 		t.Error("not complete")
 	}
 }

@@ -210,9 +210,9 @@ func checkTable(t testing.TB, table *Table) {
 	}
 	for s := range table.queues {
 		n, before := 0, uint32(0)
-		for i := table.queues[s].first; i != 0; i = table.ages[i].after {
+		for i := table.queues[s].First; i != 0; i = table.ages[i].After {
 			d := &table.datagrams[i]
-			if d.state != state(s) || d.index != i || table.ages[i].before != before {
+			if d.state != state(s) || d.index != i || table.ages[i].Before != before {
 				t.Fatalf("datagram %d in queue %d: state %d, index %d", i, s, d.state, d.index)
 			}
 			if before != 0 && state(s) != free && table.datagrams[before].until > d.until {
@@ -239,13 +239,13 @@ func checkTable(t testing.TB, table *Table) {
 				t.Fatalf("datagram %d in state %d has packets that wait: %v", i, s, d.early.first != 0)
 			}
 		}
-		if table.queues[s].last != before || table.queues[s].n != n {
-			t.Fatalf("queue %d: %d, says %d", s, n, table.queues[s].n)
+		if table.queues[s].Last != before || table.queues[s].Len != n {
+			t.Fatalf("queue %d: %d, says %d", s, n, table.queues[s].Len)
 		}
 	}
 	for i := range table.sources {
 		s := &table.sources[i]
-		if s.datagrams != datagrams[uint32(i)] || s.list.n != s.datagrams || s.packets != early[uint32(i)] {
+		if s.datagrams != datagrams[uint32(i)] || s.list.Len != s.datagrams || s.packets != early[uint32(i)] {
 			t.Fatalf("source %d: %+v; has %d datagrams and %d packets", i, s, datagrams[uint32(i)], early[uint32(i)])
 		}
 		if s.datagrams > table.options.PerSource || s.packets > table.options.PerSource {

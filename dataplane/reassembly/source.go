@@ -1,11 +1,13 @@
 package reassembly
 
+import "ringway/internal/chain"
+
 // source is what the addresses of one hash have in the table together. Which
 // addresses share a hash nobody can know who does not know the seed.
 type source struct {
-	datagrams int  // that are not done
-	packets   int  // that wait
-	list      list // the datagrams, the least recently seen first
+	datagrams int        // that are not done
+	packets   int        // that wait
+	list      chain.List // the datagrams, the least recently seen first
 }
 
 // admits reports whether a source may have one more datagram. One that has all
@@ -19,27 +21,27 @@ func (t *Table) admits(s *source, f piece) bool {
 			return false
 		}
 	}
-	return t.queues[free].n > 0
+	return t.queues[free].Len > 0
 }
 
 func (t *Table) joinSource(d *Datagram) {
 	s := &t.sources[d.source]
 	s.datagrams++
-	t.siblings.push(&s.list, d.index)
+	t.siblings.Push(&s.list, d.index)
 }
 
 func (t *Table) leaveSource(d *Datagram) {
 	s := &t.sources[d.source]
 	s.datagrams--
-	t.siblings.remove(&s.list, d.index)
+	t.siblings.Remove(&s.list, d.index)
 }
 
 // touch says that a fragment of a datagram came.
 func (t *Table) touch(d *Datagram, now int64) {
 	d.seen = now
 	s := &t.sources[d.source]
-	if s.list.last != d.index {
-		t.siblings.remove(&s.list, d.index)
-		t.siblings.push(&s.list, d.index)
+	if s.list.Last != d.index {
+		t.siblings.Remove(&s.list, d.index)
+		t.siblings.Push(&s.list, d.index)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"ringway/internal/chain"
 	"ringway/packet"
 )
 
@@ -34,11 +35,11 @@ type Table struct {
 
 	datagrams []Datagram // [0] is none
 	buckets   []uint32   // heads of hash chains
-	queues    [states]list
+	queues    [states]chain.List
 	lives     [states]int64 // nanoseconds that a datagram may stay in a state
-	ages      chain         // links of queues: the longest there is first
+	ages      chain.Chain   // links of queues: the longest there is first
 	sources   []source      // by hash of the address
-	siblings  chain         // links of sources' lists: the least recently seen is first
+	siblings  chain.Chain   // links of sources' lists: the least recently seen is first
 
 	slots    []slot // [0] is none
 	unused   fifo   // slots
@@ -59,15 +60,15 @@ func New(o Options) *Table {
 		datagrams: make([]Datagram, o.Datagrams+1),
 		buckets:   make([]uint32, powerOfTwo(2*o.Datagrams)),
 		lives:     [states]int64{waiting: int64(o.Hold), open: int64(o.Timeout), done: int64(moment)},
-		ages:      make(chain, o.Datagrams+1),
+		ages:      make(chain.Chain, o.Datagrams+1),
 		sources:   make([]source, powerOfTwo(o.Datagrams)),
-		siblings:  make(chain, o.Datagrams+1),
+		siblings:  make(chain.Chain, o.Datagrams+1),
 		slots:     make([]slot, o.Held+1),
 		reserved:  o.Datagrams / 4,
 	}
 	for i := o.Datagrams; i > 0; i-- {
 		t.datagrams[i].index = uint32(i)
-		t.ages.push(&t.queues[free], uint32(i))
+		t.ages.Push(&t.queues[free], uint32(i))
 	}
 	for i := range o.Held {
 		t.append(&t.unused, uint32(i+1))
@@ -156,7 +157,7 @@ func (t *Table) begin(k key, bucket uint32, f piece, p *packet.Packet, now int64
 	if !t.admits(&t.sources[source], f) || f.start != 0 && !t.hasRoom(&t.sources[source], p) {
 		return nil
 	}
-	d := &t.datagrams[t.queues[free].last]
+	d := &t.datagrams[t.queues[free].Last]
 	d.reset(k, bucket, source)
 	d.chained, t.buckets[bucket] = t.buckets[bucket], d.index
 	t.joinSource(d)
