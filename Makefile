@@ -13,7 +13,7 @@ FUZZTIME ?= 10s
 GOTEST   := $(GO) test -p 1 -count 1
 # What runs without devices, and therefore under the race detector, too.
 RACE     := ./packet/... ./encap/... ./conntrack/... ./nat/... ./control/... ./dataplane ./dataplane/port ./dataplane/fib \
-            ./dataplane/icmperr ./dataplane/reassembly
+            ./dataplane/icmperr ./dataplane/reassembly ./dataplane/dnsquery ./dataplane/dnsprobe ./internal/...
 
 .PHONY: help build coredns generate lint fmt test test-unit test-race fuzz demo soak bench bench-smoke setup root clean
 
