@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"flag"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +17,8 @@ import (
 // builtCoreDNS builds the lab's CoreDNS, once and only if a test needs it. Without
 // a build cache that takes a minute.
 var builtCoreDNS = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(binaryDir, "coredns")
+	// Not beside ringway, where lab up would find it in the tests that began later.
+	path := filepath.Join(binaryDir, "dns", "coredns")
 	cmd := exec.Command("go", "build", "-C", "../tools/coredns", "-trimpath", "-ldflags=-s -w", "-o", path, ".")
 	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0") // as make coredns does it: one build cache serves both
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -24,6 +26,9 @@ var builtCoreDNS = sync.OnceValues(func() (string, error) {
 	}
 	return path, nil
 })
+
+// dnsLoad is how long a load test goes on.
+var dnsLoad = flag.Duration("dnsload", 10*time.Second, "length of the DNS load tests, at most 30s")
 
 // dnsLab is a lab with agents and DNS. When the test fails, it shows what the
 // servers have to say, too.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
@@ -38,6 +39,7 @@ type Queries struct {
 	took     time.Duration
 	err      error // of the sender
 	open     atomic.Int64
+	most     int // that was ever open; of the sender
 }
 
 // Query is what became of one query.
@@ -50,6 +52,7 @@ type Query struct {
 // querySocket is a socket with its queries.
 type querySocket struct {
 	conn *net.UDPConn
+	next uint16 // transaction id; of the sender
 
 	mu         sync.Mutex
 	queries    []Query
@@ -82,7 +85,7 @@ func (l *Lab) StartQueries(load QueryLoad) (*Queries, error) {
 		if err != nil {
 			return nil, errors.Join(err, q.close())
 		}
-		s := &querySocket{conn: conn, pending: map[uint16]int{}}
+		s := &querySocket{conn: conn, next: uint16(rand.Uint32()), pending: map[uint16]int{}}
 		q.sockets = append(q.sockets, s)
 		q.readers.Go(func() { s.receive(q) })
 	}
@@ -102,6 +105,9 @@ func (q *Queries) close() error {
 
 // InFlight is how many queries wait for an answer now.
 func (q *Queries) InFlight() int { return int(q.open.Load()) }
+
+// MostInFlight is how many queries ever waited at once. Call it after Stop.
+func (q *Queries) MostInFlight() int { return q.most }
 
 // send keeps to the rate: what a busy machine delays is made up for, a few at a
 // time.
@@ -130,13 +136,14 @@ func (q *Queries) send() {
 }
 
 func (s *querySocket) ask(q *Queries, message []byte) error {
+	s.next++
+	binary.BigEndian.PutUint16(message, s.next)
 	s.mu.Lock()
 	n := len(s.queries)
-	binary.BigEndian.PutUint16(message, uint16(n))
-	s.pending[uint16(n)] = n
+	s.pending[s.next] = n
 	s.queries = append(s.queries, Query{Sent: time.Now()})
 	s.mu.Unlock()
-	q.open.Add(1)
+	q.most = max(q.most, int(q.open.Add(1)))
 	if _, err := s.conn.WriteToUDPAddrPort(message, q.load.Server); err != nil {
 		return fmt.Errorf("query %d: %w", n, err)
 	}

@@ -102,7 +102,7 @@ func must(t *testing.T, err error) {
 
 // TestTour is what make demo shows.
 func TestTour(t *testing.T) {
-	l := agentLab(t, Options{})
+	l := dnsLab(t, Options{})
 	var out strings.Builder
 	err := l.Tour(testContext(t, 2*time.Minute), &out)
 	if err != nil {
