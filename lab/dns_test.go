@@ -109,4 +109,3 @@ func checkAnswer(t *testing.T, l *Lab, server string, q Question, rcode int, ans
 		t.Errorf("%s on %s: %s %q, want %s %q", q, server, dns.RcodeToString[reply.Rcode], got, dns.RcodeToString[rcode], answer)
 	}
 }
-

@@ -189,6 +189,38 @@ func TestBackendIsClient(t *testing.T) {
 	}
 }
 
+// TestSameQueryToTwoServers sends one query, from one socket and with one id, to the
+// service and to the cache behind it, as musl's resolver does with all nameservers of
+// resolv.conf: each answers for itself.
+func TestSameQueryToTwoServers(t *testing.T) {
+	l := dnsLab(t, Options{})
+	redirectDNS(t, l, PodRedirect)
+	cache := l.dnsListener(cachePod)
+	for _, servers := range [][]netip.AddrPort{{KubeDNS, cache}, {cache, KubeDNS}} {
+		r, err := l.NewResolver("pod1", KubeDNS)
+		must(t, err)
+		defer r.Close()
+		data, err := Question{Name: clusterName, Type: dns.TypeA}.message(7).Pack()
+		must(t, err)
+		for _, server := range servers {
+			_, err := r.conn.WriteToUDPAddrPort(data, server)
+			must(t, err)
+		}
+		must(t, r.conn.SetReadDeadline(time.Now().Add(queryPatience)))
+		from := map[netip.AddrPort]int{}
+		for range servers {
+			_, server, err := r.conn.ReadFromUDPAddrPort(data)
+			if err != nil {
+				t.Error(err)
+			}
+			from[server]++
+		}
+		if from[KubeDNS] != 1 || from[cache] != 1 {
+			t.Errorf("to %v: answers from %v", servers, from)
+		}
+	}
+}
+
 // waitDNSLog waits until kube-dns has logged a query of a host.
 func waitDNSLog(t *testing.T, l *Lab, client, query string) {
 	t.Helper()
