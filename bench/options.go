@@ -15,7 +15,7 @@ import (
 type Options struct {
 	Rows     []chain.Row
 	Sizes    []int // bytes, see chain.Traffic; none: what tells most of each row
-	Flows    []int // none: what tells most of each row
+	Flows    []int // none: what tells most of each row; new-flows has its own
 	Checksum bool  // see chain.Traffic
 	Layouts  []string
 	DUTs     []string // of DUTNames
@@ -98,7 +98,7 @@ func (o Options) lines() []line {
 	for _, layout := range o.Layouts {
 		for _, row := range o.Rows {
 			for _, size := range orElse(o.Sizes, sizes(row)) {
-				for _, flows := range orElse(o.Flows, flows(row)) {
+				for _, flows := range o.flows(row) {
 					ls = append(ls, line{chain.Traffic{Row: row, Size: size, Flows: flows, Checksum: o.Checksum}, layout})
 				}
 			}
@@ -114,6 +114,15 @@ func orElse(given, own []int) []int {
 	return own
 }
 
+// flows of a row. In new-flows, whose packets each have their own, it is how full
+// tables get, and not to be chosen.
+func (o Options) flows(row chain.Row) []int {
+	if row == chain.NewFlows {
+		return flowCounts(row)
+	}
+	return orElse(o.Flows, flowCounts(row))
+}
+
 // sizes of a row: what masquerading costs depends on flows and not on bytes.
 func sizes(row chain.Row) []int {
 	if row.Masquerades() {
@@ -122,12 +131,15 @@ func sizes(row chain.Row) []int {
 	return []int{64, 1400}
 }
 
-func flows(row chain.Row) []int {
+// flowCounts is what tells most of each row.
+func flowCounts(row chain.Row) []int {
 	switch row {
 	case chain.Masquerade:
 		return []int{1, 1000, 100_000}
 	case chain.DecapMasq:
 		return []int{100_000}
+	case chain.NewFlows: // fewer than an address has ports, and more
+		return []int{50_000, 100_000}
 	}
 	return []int{1, 1000}
 }

@@ -37,7 +37,8 @@ type Row struct {
 	Size   int    `json:"size"`
 	Flows  int    `json:"flows"`
 	Layout string `json:"layout"`
-	// Mpps and Gbps of Ringway: medians. RatioLimit and RatioKernel are medians of
+	// Mpps and Gbps of Ringway: medians. In row new-flows each packet begins a flow,
+	// so that Mpps are millions of new flows per second. RatioLimit and RatioKernel are medians of
 	// paired ratios, Spread the larger one of their spreads.
 	Mpps        float64 `json:"mpps,omitempty"`
 	Gbps        float64 `json:"gbps,omitempty"`
@@ -202,12 +203,21 @@ func (r *Report) compared() []string {
 func (r *Row) write(w io.Writer, names, pairs []string) {
 	fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%d", r.Name, r.Size, r.Flows, r.Layout, r.Pairs)
 	for _, name := range names {
-		fmt.Fprintf(w, "\t%s", r.Candidates[name])
+		fmt.Fprintf(w, "\t%s", r.cell(name))
 	}
 	for _, pair := range pairs {
 		fmt.Fprintf(w, "\t%s", r.Ratios[pair])
 	}
 	fmt.Fprintln(w)
+}
+
+// cell is the rate of a candidate.
+func (r *Row) cell(name string) string {
+	rate := r.Candidates[name]
+	if r.Name != string(chain.NewFlows) || rate.Windows == nil {
+		return rate.String()
+	}
+	return fmt.Sprintf("%.0f k flows/s", 1000*rate.Mpps)
 }
 
 // String is the cell of a table.

@@ -151,11 +151,19 @@ func rounds(ctx context.Context, o Options, chains []*chain.Chain, end time.Time
 	return series, nil
 }
 
+// unit of what is counted in a row, in millions.
+func unit(row chain.Row) string {
+	if row == chain.NewFlows {
+		return "million new flows/s"
+	}
+	return "Mpps"
+}
+
 func latest(chains []*chain.Chain, series map[string][]chain.Rate) string {
 	s := ""
 	for _, c := range chains {
 		rates := series[c.DUT.Name()]
 		s += fmt.Sprintf(" %s %.3f", c.DUT.Name(), rates[len(rates)-1].PPS/1e6)
 	}
-	return s + " Mpps"
+	return s + " " + unit(chains[0].Row())
 }

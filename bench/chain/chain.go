@@ -62,6 +62,9 @@ type Chain struct {
 	cleanups []func() error
 }
 
+// Row is the kind of work that the chain is loaded with.
+func (c *Chain) Row() Row { return c.env.Traffic.Row }
+
 var chains atomic.Uint32
 
 // deviceTag makes device names that no other chain on the machine has, because
@@ -315,7 +318,7 @@ func (c *Chain) makeGenerator() error {
 		}
 		t := c.env.Traffic
 		c.gen, err = gen.New(gen.Options{
-			Frame: t.Offered(), VXLAN: t.Row.FromTunnel(), Flows: t.Flows, Destinations: t.Row.destinations(),
+			Frame: t.Offered(), VXLAN: t.Row.FromTunnel(), Flows: t.numbers(), Destinations: t.Row.destinations(),
 			Ifindex: dev.Attrs().Index,
 		})
 		if err != nil {

@@ -135,8 +135,8 @@ func (e Expect) headers(frame []byte) flowHeaders {
 
 // verifyFlow holds what differs between flows against the number of the flow.
 func (e Expect) verifyFlow(h flowHeaders) error {
-	if h.flow >= e.traffic.Flows {
-		return fmt.Errorf("flow number %d of %d flows", h.flow, e.traffic.Flows)
+	if n := e.traffic.numbers(); h.flow >= n {
+		return fmt.Errorf("flow number %d of %d flows", h.flow, n)
 	}
 	if host, want := int(h.dst&0xff), hostPart+h.flow%e.traffic.Row.destinations(); host != want {
 		return fmt.Errorf("flow %d has a destination address ending in %d instead of %d", h.flow, host, want)

@@ -57,7 +57,14 @@ func (c *Chain) awake(f func() (Rate, error)) (Rate, error) {
 	return rate, errors.Join(err, p.Pause())
 }
 
-func (c *Chain) measure(ctx context.Context, window time.Duration) (rate Rate, err error) {
+func (c *Chain) measure(ctx context.Context, window time.Duration) (Rate, error) {
+	if c.env.Traffic.Row == NewFlows {
+		return c.measureNewFlows(ctx, window)
+	}
+	return c.measurePackets(ctx, window)
+}
+
+func (c *Chain) measurePackets(ctx context.Context, window time.Duration) (rate Rate, err error) {
 	run, err := c.gen.Start(0, c.enter)
 	if err != nil {
 		return Rate{}, err
@@ -80,7 +87,7 @@ func (c *Chain) measure(ctx context.Context, window time.Duration) (rate Rate, e
 	if err != nil {
 		return Rate{}, err
 	}
-	return after.since(before)
+	return after.since(before).rate()
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -114,19 +121,39 @@ func (c *Chain) read() (reading, error) {
 // says something of its own.
 const tolerance = 10000
 
-func (r reading) since(before reading) (Rate, error) {
-	seconds := r.at.Sub(before.at).Seconds()
-	good, bad := r.good-before.good, r.bad-before.bad
-	switch {
-	case good+bad == 0:
-		return Rate{}, errSilence
-	case bad*tolerance > good:
-		return Rate{}, fmt.Errorf("%d of %d frames at the sink were not as they should be", bad, good+bad)
+func (r reading) since(before reading) span {
+	return span{
+		r.at.Sub(before.at),
+		r.good - before.good, r.bytes - before.bytes, r.bad - before.bad, r.produced - before.produced,
 	}
+}
+
+// span is what was counted for a time.
+type span struct {
+	took                       time.Duration
+	good, bytes, bad, produced uint64
+}
+
+func (s *span) add(more span) {
+	s.took += more.took
+	s.good += more.good
+	s.bytes += more.bytes
+	s.bad += more.bad
+	s.produced += more.produced
+}
+
+func (s span) rate() (Rate, error) {
+	switch {
+	case s.good+s.bad == 0:
+		return Rate{}, errSilence
+	case s.bad*tolerance > s.good:
+		return Rate{}, fmt.Errorf("%d of %d frames at the sink were not as they should be", s.bad, s.good+s.bad)
+	}
+	seconds := s.took.Seconds()
 	return Rate{
-		PPS:     float64(good) / seconds,
-		BPS:     8 * float64(r.bytes-before.bytes) / seconds,
-		Offered: float64(r.produced-before.produced) / seconds,
+		PPS:     float64(s.good) / seconds,
+		BPS:     8 * float64(s.bytes) / seconds,
+		Offered: float64(s.produced) / seconds,
 	}, nil
 }
 

@@ -16,10 +16,12 @@ const (
 	Masquerade Row = "masquerade"
 	// DecapMasq is Decap with B's address as the source, and a port of it.
 	DecapMasq Row = "decap-masq"
+	// NewFlows is Masquerade with a flow of its own for each packet.
+	NewFlows Row = "new-flows"
 )
 
 // Rows lists all rows in the order of the table.
-func Rows() []Row { return []Row{Forward, Encap, Decap, Masquerade, DecapMasq} }
+func Rows() []Row { return []Row{Forward, Encap, Decap, Masquerade, DecapMasq, NewFlows} }
 
 // FromTunnel says that packets come in VXLAN.
 func (r Row) FromTunnel() bool { return r == Decap || r == DecapMasq }
@@ -28,7 +30,7 @@ func (r Row) FromTunnel() bool { return r == Decap || r == DecapMasq }
 func (r Row) IntoTunnel() bool { return r == Encap }
 
 // Masquerades says that packets leave with another source.
-func (r Row) Masquerades() bool { return r == Masquerade || r == DecapMasq }
+func (r Row) Masquerades() bool { return r == Masquerade || r == DecapMasq || r == NewFlows }
 
 // Local is our node's address in a row: where its tunnel starts or ends.
 func (r Row) Local() netip.Addr {

@@ -72,8 +72,10 @@ func VTEPMAC(node netip.Addr) MAC {
 
 // Traffic is what a chain is loaded with.
 type Traffic struct {
-	Row   Row
-	Size  int // bytes of the plain frame, in the tunnel where there is one, without FCS
+	Row  Row
+	Size int // bytes of the plain frame, in the tunnel where there is one, without FCS
+	// Flows that packets belong to in turn. In NewFlows, how many the device's tables
+	// are filled with before they are emptied.
 	Flows int
 	// Checksum says that packets have a UDP checksum (in the tunnel, where there
 	// is one).
@@ -91,6 +93,14 @@ func (t Traffic) Check() error {
 		return fmt.Errorf("%d flows: must be 1 to %d", t.Flows, MaxFlows)
 	}
 	return nil
+}
+
+// numbers is how many flow numbers packets have.
+func (t Traffic) numbers() int {
+	if t.Row == NewFlows {
+		return gen.MaxFlows
+	}
+	return t.Flows
 }
 
 // Offered is the frame of flow 0 as the generator makes it.

@@ -68,7 +68,7 @@ func (w *warmingUp) done() (bool, error) {
 	case seen >= all-all/1000:
 		return true, nil
 	case now.good == w.start.good && now.at.Sub(w.start.at) > silence:
-		_, err := now.since(w.start)
+		_, err := now.since(w.start).rate()
 		return false, err
 	case now.at.Sub(w.progress) > warmPatience:
 		return false, fmt.Errorf("of %d flows only %d came out, and no other within %s", all, seen, warmPatience)

@@ -14,7 +14,7 @@ import (
 
 // Kernel is Linux itself: IPv4 forwarding, its vxlan device for the tunnel, and
 // nftables to masquerade. In rows without masquerading no netfilter rule is loaded.
-type Kernel struct{}
+type Kernel struct{ ns *chain.Namespace }
 
 // NewKernel returns the kernel as a DUT.
 func NewKernel() *Kernel { return &Kernel{} }
@@ -26,7 +26,8 @@ func (*Kernel) Name() string { return KernelName }
 func (*Kernel) Output(t chain.Traffic) chain.Expect { return t.Routed().AnyOuterChecksum() }
 
 // Start configures what the row needs.
-func (*Kernel) Start(_ context.Context, env chain.Env) error {
+func (k *Kernel) Start(_ context.Context, env chain.Env) error {
+	k.ns = env.NS
 	row := env.Traffic.Row
 	if row.FromTunnel() || row.IntoTunnel() {
 		if err := env.NS.Do(func() error { return makeTunnel(env, row) }); err != nil {
@@ -39,6 +40,15 @@ func (*Kernel) Start(_ context.Context, env chain.Env) error {
 		}
 	}
 	return env.SetForwarding(true)
+}
+
+// Flush empties conntrack's table.
+func (k *Kernel) Flush(context.Context) (flows int, err error) {
+	err = k.ns.Do(func() error {
+		flows, err = flushConntrack()
+		return err
+	})
+	return flows, err
 }
 
 // Stop has nothing to do: the namespace goes.

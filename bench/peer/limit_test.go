@@ -88,7 +88,7 @@ func TestWrongFramesAreAnError(t *testing.T) {
 			if err := ch.Check(t.Context()); err == nil || !strings.Contains(err.Error(), c.check) {
 				t.Errorf("content check: %v; must name %q", err, c.check)
 			}
-			_, err := ch.Measure(t.Context(), 50*time.Millisecond)
+			_, err := ch.Measure(t.Context(), 200*time.Millisecond)
 			if (err == nil) != c.counted {
 				t.Errorf("measure: %v", err)
 			}

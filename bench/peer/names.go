@@ -41,6 +41,8 @@ func New(name, agent string) (chain.DUT, error) {
 func Unfit(name string, t chain.Traffic, l chain.Layout) string {
 	why := ""
 	switch {
+	case t.Row == chain.NewFlows && (name == LimitName || name == TestpmdName):
+		return fmt.Sprintf("in row %s: it keeps no flows", t.Row)
 	case name == KernelName && !l.Shared():
 		why = "it forwards on the CPU that receives, so it would have none of its own"
 	case name == KernelName && t.Row.Masquerades():

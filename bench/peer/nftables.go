@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vishvananda/netlink"
+
 	"ringway/bench/chain"
 )
 
@@ -55,6 +57,22 @@ func nft(rules string) error {
 		return fmt.Errorf("load rules with nft: %w: %s", err, out)
 	}
 	return nil
+}
+
+// flushConntrack empties the table of the calling thread's namespace and says how
+// many flows it had.
+func flushConntrack() (flows int, err error) {
+	count, err := os.ReadFile("/proc/sys/net/netfilter/nf_conntrack_count")
+	if err != nil {
+		return 0, fmt.Errorf("count the flows of conntrack: %w", err)
+	}
+	if flows, err = strconv.Atoi(strings.TrimSpace(string(count))); err != nil {
+		return 0, fmt.Errorf("count the flows of conntrack: %w", err)
+	}
+	if err := netlink.ConntrackTableFlush(netlink.ConntrackTable); err != nil {
+		return 0, fmt.Errorf("flush conntrack: %w", err)
+	}
+	return flows, nil
 }
 
 // unfitToMasquerade says why the kernel of this machine cannot be measured with

@@ -30,6 +30,7 @@ const agentStart = 10 * time.Second
 //     to masquerade. It has the ports that the kernel takes for such flows.
 type Ringway struct {
 	agent   string
+	socket  string
 	process *chain.Process
 }
 
@@ -45,19 +46,19 @@ func (*Ringway) Output(t chain.Traffic) chain.Expect { return t.Routed() }
 // Start writes the agent's files and runs it until it is healthy.
 func (r *Ringway) Start(ctx context.Context, env chain.Env) error {
 	config := filepath.Join(env.Dir, "agent.yaml")
-	socket := filepath.Join(env.Dir, "agent.sock")
+	r.socket = filepath.Join(env.Dir, "agent.sock")
 	tables := filepath.Join(env.Dir, "tables.yaml")
 	if err := writeYAML(tables, tableSet(env.Traffic.Row)); err != nil {
 		return err
 	}
-	if err := writeYAML(config, agentConfig(env, socket, tables)); err != nil {
+	if err := writeYAML(config, agentConfig(env, r.socket, tables)); err != nil {
 		return err
 	}
 	var err error
 	if r.process, err = env.NS.Start(exec.Command(r.agent, "agent", "-c", config)); err != nil {
 		return err
 	}
-	return r.waitHealthy(ctx, socket)
+	return r.waitHealthy(ctx, r.socket)
 }
 
 func writeYAML(path string, v any) error {
@@ -155,6 +156,25 @@ func healthy(ctx context.Context, socket string) error {
 		return errors.New("it has no tables yet")
 	}
 	return nil
+}
+
+// flushPatience is how long the agent may take to forget its flows.
+const flushPatience = 10 * time.Second
+
+// Flush has the agent forget its flows.
+func (r *Ringway) Flush(ctx context.Context) (flows int, err error) {
+	client, err := control.NewClient(r.socket)
+	if err != nil {
+		return 0, err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, flushPatience)
+	defer cancel()
+	flushed, err := client.FlushFlows(ctx, nil)
+	if err != nil {
+		return 0, fmt.Errorf("flush the agent's flows: %w", err)
+	}
+	return int(flushed.GetFlows()), nil
 }
 
 // Stop ends the agent.
