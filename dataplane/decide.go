@@ -142,6 +142,24 @@ func translatable(p *packet.Packet) bool {
 	return false
 }
 
+// opens tells whether a segment is worth an SNAT port: a SYN, or data of a
+// connection that is older than our memory, which the far end will reset. The last
+// segments of one that is closed are not: the port would be gone for minutes.
+func opens(p *packet.Packet) bool {
+	if p.L4 == 0 {
+		return true // a later fragment: its datagram has data
+	}
+	h := packet.TCP(p.Buf[p.L4:p.End])
+	const kind = packet.TCPSyn | packet.TCPAck | packet.TCPRst | packet.TCPFin
+	switch h.Flags() & kind {
+	case packet.TCPSyn:
+		return true
+	case packet.TCPAck:
+		return len(h) > h.DataOffset()
+	}
+	return false
+}
+
 // flowOwner is the endpoint whose flow it is, for quotas and for get flows.
 func (w *Worker) flowOwner(p *packet.Packet, hop *NextHop) uint32 {
 	switch {
@@ -157,6 +175,10 @@ func (w *Worker) flowOwner(p *packet.Packet, hop *NextHop) uint32 {
 func (w *Worker) masquerade(p *packet.Packet, target packet.Tuple, hop *NextHop, rule *nat.Rule, uplink uint16) {
 	if !translatable(p) {
 		p.Drop(packet.NATProtocol)
+		return
+	}
+	if p.Proto == packet.ProtoTCP && !opens(p) {
+		p.Drop(packet.TCPNoFlow)
 		return
 	}
 	grant, result := w.ports.Take(nat.Request{

@@ -476,6 +476,28 @@ func TestNothingLeaks(t *testing.T) {
 	w.check()
 }
 
+// TestLastSegmentsTakeNoPort: what is left of a connection that conntrack has
+// forgotten takes no port; its data does, so that the far end can say that it is gone.
+func TestLastSegmentsTakeNoPort(t *testing.T) {
+	w := newWorld(t, testConfig{}, 50000, 50999)
+	segment := func(flags uint8, data int) []*packet.Packet {
+		ip := pt.IPv4{Src: pod1, Dst: ext, Proto: packet.ProtoTCP, DontFragment: true}
+		return w.out(1, ip, pt.TCP{Src: 4000, Dst: 7000, Flags: flags, Seq: 1, Ack: 2}, pt.Bytes(data))
+	}
+	for _, flags := range []uint8{packet.TCPAck, packet.TCPRst, packet.TCPRst | packet.TCPAck, packet.TCPFin | packet.TCPAck, packet.TCPSyn | packet.TCPAck, 0} {
+		if got := segment(flags, 0); len(got) != 0 {
+			t.Errorf("flags %#x left as %s", flags, text(got[0].Tuple()))
+		}
+	}
+	if n := w.drops(packet.TCPNoFlow); n != 6 {
+		t.Errorf("%d drops", n)
+	}
+	if got := one(t, segment(packet.TCPAck|packet.TCPPsh, 10)); got.Src != vtep1 {
+		t.Errorf("data left as %s", text(got.Tuple()))
+	}
+	w.check()
+}
+
 // TestRules: drop, none, and what comes from where.
 func TestRules(t *testing.T) {
 	c := testConfig{edit: func(t *Tables) {

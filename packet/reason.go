@@ -52,6 +52,7 @@ const (
 	NATNoFlow
 	NATProtocol
 	NATRuleDrop
+	TCPNoFlow
 	ICMPErrorInvalid
 	ICMPErrorUnrelated
 
@@ -138,6 +139,7 @@ var reasons = [NumReasons]reasonText{
 	NATNoFlow:          {"nat-no-flow", "to a port of an SNAT address, from where no flow of that port leads", true},
 	NATProtocol:        {"nat-unsupported-protocol", "a protocol that cannot be masqueraded: it would leave with the pod's address", false},
 	NATRuleDrop:        {"nat-rule-drop", "a masquerade rule says drop", true},
+	TCPNoFlow:          {"tcp-no-flow", "a TCP segment of no flow, without a SYN or data, that would need an SNAT port", true},
 	ICMPErrorInvalid:   {"icmp-error-invalid", "an ICMP error whose checksum, or that of the header it quotes, is wrong (RFC 5508 REQ-3)", false},
 	ICMPErrorUnrelated: {"icmp-error-unrelated", "an ICMP error that quotes no flow of ours (RFC 5508 REQ-4)", true},
 
