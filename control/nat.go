@@ -76,5 +76,8 @@ func masqueradeStatus(m dataplane.MasqueradeStatus) *pb.MasqueradeStatus {
 		File:      m.File,
 		FileError: m.FileError,
 		StrictEim: m.StrictEIM,
+
+		Refused:      m.Refused,
+		QuotaRefused: m.QuotaRefused,
 	}
 }

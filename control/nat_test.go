@@ -70,7 +70,7 @@ func TestStatusOfConntrackAndMasquerade(t *testing.T) {
 		},
 		Masquerade: dataplane.MasqueradeStatus{
 			Enabled: true, Rules: 12, Addresses: []string{"192.168.0.100:49152-65535 (eth0)"}, Excluded: []string{"10.200.0.0/16 (node CIDRs)"},
-			Profile: "cilium", File: "/etc/config/ip-masq-agent", FileError: "line 3: no CIDR", StrictEIM: true,
+			Profile: "cilium", File: "/etc/config/ip-masq-agent", FileError: "line 3: no CIDR", StrictEIM: true, Refused: 5, QuotaRefused: 6,
 		},
 	}
 	c, _ := serve(t, e, "")
@@ -87,7 +87,7 @@ func TestStatusOfConntrackAndMasquerade(t *testing.T) {
 	}
 	wantMasquerade := &pb.MasqueradeStatus{
 		Enabled: true, Rules: 12, Addresses: []string{"192.168.0.100:49152-65535 (eth0)"}, Excluded: []string{"10.200.0.0/16 (node CIDRs)"},
-		Profile: "cilium", File: "/etc/config/ip-masq-agent", FileError: "line 3: no CIDR", StrictEim: true,
+		Profile: "cilium", File: "/etc/config/ip-masq-agent", FileError: "line 3: no CIDR", StrictEim: true, Refused: 5, QuotaRefused: 6,
 	}
 	if got := s.GetMasquerade(); !proto.Equal(got, wantMasquerade) {
 		t.Errorf("got %v\nwant %v", got, wantMasquerade)

@@ -105,4 +105,6 @@ type MasqueradeStatus struct {
 	File      string
 	FileError string // why the file was refused; the rules before it are in force
 	StrictEIM bool
+
+	Refused, QuotaRefused uint64 // new flows since the agent started, for want of a port and for a pod's quota
 }

@@ -173,12 +173,16 @@ func (h *ruleHits) count(m *masquerade, r *nat.Rule) {
 func (h *ruleHits) clone() ruleHits { return ruleHits{h.rules, slices.Clone(h.flows)} }
 
 // masqueradeStatus is the masquerading line of status. The lock is held.
-func (d *Dataplane) masqueradeStatus() MasqueradeStatus {
+func (d *Dataplane) masqueradeStatus(views map[uint8]workerView) MasqueradeStatus {
 	s := MasqueradeStatus{
 		Profile: d.cfg.IPMasqProfile, File: d.cfg.IPMasqFile, FileError: d.build.nat.file.problem,
 	}
 	if s.File == "" {
 		s.Profile = ""
+	}
+	for _, v := range views {
+		s.Refused += v.count.Drops[packet.NATPortsExhausted]
+		s.QuotaRefused += v.count.Drops[packet.NATPortQuota]
 	}
 	m := d.build.nat.masq
 	if m == nil {

@@ -113,7 +113,7 @@ func (d *Dataplane) Status() Status {
 	s.Generation, s.Routes = d.build.generation, d.build.rib.table.Len()
 	s.Endpoints = len(d.store.List())
 	s.Ports = d.portStatus(views)
-	s.Conntrack, s.Masquerade = d.conntrackStatus(views), d.masqueradeStatus()
+	s.Conntrack, s.Masquerade = d.conntrackStatus(views), d.masqueradeStatus(views)
 	s.Reasons = append(reasons, d.portReasons(s.Ports)...)
 	s.Reasons = append(s.Reasons, d.portConflicts()...)
 	for _, k := range slices.Sorted(maps.Keys(d.notes)) {

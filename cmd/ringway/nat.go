@@ -17,7 +17,7 @@ port, so that there may be more flows than ports. Of ICMP a port is an echo id.`
 func showNAT(w io.Writer, n *pb.Nat, wide bool) error {
 	t := newTable(w, "", wide, "ADDRESS", "PROTOCOL", "PORTS", "USED", "HELD", "FREE", "HOST", "SIZE")
 	for _, a := range n.GetAddresses() {
-		t.row(a.GetAddress(), a.GetProtocol(), fmt.Sprintf("%d-%d", a.GetLow(), a.GetHigh()), a.GetUsed(), a.GetHeld(), a.GetFree(), a.GetHost(), a.GetSize())
+		t.row(a.GetAddress(), a.GetProtocol(), portRange(a), a.GetUsed(), a.GetHeld(), a.GetFree(), a.GetHost(), a.GetSize())
 	}
 	if err := t.end(); err != nil {
 		return err
@@ -82,4 +82,13 @@ func snatTo(r *pb.MasqueradeRule) []string {
 		}
 	}
 	return out
+}
+
+// portRange of an address; one that no rule names any more has none, though flows
+// may still have ports of it.
+func portRange(a *pb.NatAddress) string {
+	if a.GetHigh() == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%d-%d", a.GetLow(), a.GetHigh())
 }

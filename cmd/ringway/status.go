@@ -163,6 +163,7 @@ func showMasqueradeRules(line func(label, format string, args ...any), m *pb.Mas
 	if m.GetFile() != "" {
 		rules += fmt.Sprintf(", ip-masq-agent file %s (profile %s)", m.GetFile(), m.GetProfile())
 	}
+	rules += fmt.Sprintf("; new flows refused: %d for want of a port, %d for a pod's quota of ports", m.GetRefused(), m.GetQuotaRefused())
 	line("", "%s", rules)
 	if m.GetFileError() != "" {
 		line("", "the file is refused, the rules before it are in force: %s", strings.ReplaceAll(m.GetFileError(), "\n", "; "))

@@ -427,7 +427,11 @@ type MasqueradeStatus struct {
 	// Why the file is refused; the rules before it stay in force.
 	FileError string `protobuf:"bytes,7,opt,name=file_error,json=fileError,proto3" json:"file_error,omitempty"`
 	// Flows are refused rather than given a port that depends on the destination.
-	StrictEim     bool `protobuf:"varint,8,opt,name=strict_eim,json=strictEim,proto3" json:"strict_eim,omitempty"`
+	StrictEim bool `protobuf:"varint,8,opt,name=strict_eim,json=strictEim,proto3" json:"strict_eim,omitempty"`
+	// New flows that were refused since the agent started, for want of a port and
+	// for a pod's quota of ports.
+	Refused       uint64 `protobuf:"varint,9,opt,name=refused,proto3" json:"refused,omitempty"`
+	QuotaRefused  uint64 `protobuf:"varint,10,opt,name=quota_refused,json=quotaRefused,proto3" json:"quota_refused,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -516,6 +520,20 @@ func (x *MasqueradeStatus) GetStrictEim() bool {
 		return x.StrictEim
 	}
 	return false
+}
+
+func (x *MasqueradeStatus) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *MasqueradeStatus) GetQuotaRefused() uint64 {
+	if x != nil {
+		return x.QuotaRefused
+	}
+	return 0
 }
 
 // Worker is one packet thread.
@@ -2882,7 +2900,7 @@ const file_ringway_v1_views_proto_rawDesc = "" +
 	"\tfragments\x18\f \x01(\x04R\tfragments\x1a9\n" +
 	"\vStatesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xe8\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xa7\x02\n" +
 	"\x10MasqueradeStatus\x12\x18\n" +
 	"\aenabled\x18\x01 \x01(\bR\aenabled\x12\x14\n" +
 	"\x05rules\x18\x02 \x01(\x04R\x05rules\x12\x1c\n" +
@@ -2893,7 +2911,10 @@ const file_ringway_v1_views_proto_rawDesc = "" +
 	"\n" +
 	"file_error\x18\a \x01(\tR\tfileError\x12\x1d\n" +
 	"\n" +
-	"strict_eim\x18\b \x01(\bR\tstrictEim\"\x82\x03\n" +
+	"strict_eim\x18\b \x01(\bR\tstrictEim\x12\x18\n" +
+	"\arefused\x18\t \x01(\x04R\arefused\x12#\n" +
+	"\rquota_refused\x18\n" +
+	" \x01(\x04R\fquotaRefused\"\x82\x03\n" +
 	"\x06Worker\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\rR\x02id\x12\x12\n" +
 	"\x04cpus\x18\x02 \x03(\rR\x04cpus\x12\x1c\n" +
