@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -43,7 +44,8 @@ func dnsLab(t *testing.T, o Options) *Lab {
 	t.Cleanup(func() {
 		for _, host := range []string{cachePod, cacheNode} {
 			if log, err := l.DNSLog(host); t.Failed() && err == nil {
-				t.Logf("CoreDNS on %s:\n%s", host, log)
+				lines := strings.Split(strings.TrimSpace(log), "\n")
+				t.Logf("CoreDNS on %s:\n%s", host, strings.Join(lines[max(0, len(lines)-15):], "\n"))
 			}
 		}
 	})

@@ -65,8 +65,9 @@ func TestQueriesLeaveNothing(t *testing.T) {
 	if inFlight > 2*q.MostInFlight() {
 		t.Errorf("the table had %d queries, the client never had more than %d", inFlight, q.MostInFlight())
 	}
-	// The cache and kube-dns talk to each other, and to the world, all the time.
-	if left > flows+10 {
+	// The cache and kube-dns talk to each other, and to the world, all the time: that
+	// is a few flows, and the client's sockets would be 256.
+	if left > flows+50 {
 		t.Errorf("%d flows became %d", flows, left)
 	}
 	r, err := l.Redirect(testContext(t, 5*time.Second), cacheNode)
