@@ -2,6 +2,7 @@ package dataplane
 
 import (
 	"fmt"
+	"time"
 
 	"ringway/nat"
 )
@@ -15,6 +16,7 @@ type dnsServers struct {
 	slots []dnsServer // open addressing, at most half full, a power of two
 	nodes []uint32    // addresses of the node itself that are backends
 
+	own       int      // of nodes, those that are not kept
 	redirects []uint16 // by nat.Redirect.Number: under which index it is counted
 }
 
@@ -23,12 +25,73 @@ type dnsServer struct {
 	port   uint16      // 0: the slot is empty
 	health *nat.Health // nil: not a redirect's backend
 	index  uint16      // under which it is counted
+	kept   bool        // it is none any more, but may still owe answers
+}
+
+// owes is how long a server that has left may still owe an answer, nanoseconds: as
+// long as a query stays in the table.
+const owes = int64(5 * time.Second)
+
+// formerServer is a server that has left, or an address of the node that was one.
+type formerServer struct {
+	addr  uint32
+	port  uint16 // 0: an address of the node
+	until int64
+}
+
+// leaving are the servers of a set that a new one takes the place of.
+func (d *dnsServers) leaving(now int64) (out []formerServer) {
+	if d == nil {
+		return nil
+	}
+	for _, s := range d.slots {
+		if s.port != 0 && !s.kept {
+			out = append(out, formerServer{s.addr, s.port, now + owes})
+		}
+	}
+	for _, a := range d.nodes[:d.own] {
+		out = append(out, formerServer{a, 0, now + owes})
+	}
+	return out
+}
+
+func stillOwing(all []formerServer, now int64) []formerServer {
+	latest := map[formerServer]int64{}
+	for _, f := range all {
+		key := formerServer{addr: f.addr, port: f.port}
+		latest[key] = max(latest[key], f.until)
+	}
+	var out []formerServer
+	for key, until := range latest {
+		if until > now {
+			out = append(out, formerServer{key.addr, key.port, until})
+		}
+	}
+	return out
+}
+
+// keep adds servers that have left: their answers are still known.
+func (d *dnsServers) keep(former []formerServer) {
+	all := d.slots
+	d.slots = make([]dnsServer, tableSize(2*(len(all)+len(former))))
+	for _, s := range all {
+		if s.port != 0 {
+			d.insert(s)
+		}
+	}
+	for _, f := range former {
+		if f.port == 0 {
+			d.nodes = append(d.nodes, f.addr)
+		} else {
+			d.insert(dnsServer{addr: f.addr, port: f.port, index: notCounted, kept: true})
+		}
+	}
 }
 
 // answered tells the health of a redirect's backend that it lives.
-func (s *dnsServer) answered() {
+func (s *dnsServer) answered(now int64) {
 	if s.health != nil {
-		s.health.Answered()
+		s.health.Lives(now)
 	}
 }
 
@@ -45,12 +108,13 @@ func newDNSServers(t *nat.ServiceTable, redirects []uint16, backends *countIndex
 			continue
 		}
 		for _, b := range f.Redirect.Local {
-			all = append(all, dnsServer{b.Addr, b.Port, b.Health, backends.of(fmt.Sprint(b.Addr, b.Port))})
+			all = append(all, dnsServer{addr: b.Addr, port: b.Port, health: b.Health, index: backends.of(fmt.Sprint(b.Addr, b.Port))})
 		}
 		for _, b := range f.Backends {
 			all = append(all, dnsServer{addr: b.Addr, port: b.Port, index: notCounted})
 		}
 	}
+	d.own = len(d.nodes)
 	d.slots = make([]dnsServer, tableSize(2*len(all)))
 	for _, s := range all {
 		d.insert(s)

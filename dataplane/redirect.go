@@ -42,6 +42,7 @@ func (w *Worker) ask(p *packet.Packet, f *nat.Frontend) {
 	}
 	b, ok := f.Redirect.Choose(nat.FlowHash(p.Tuple()), p.Src)
 	if !ok {
+		w.askService(p, f, h.ID)
 		return
 	}
 	redirect := w.snap.dns.redirects[f.Redirect.Number]
@@ -60,8 +61,35 @@ func (w *Worker) ask(p *packet.Packet, f *nat.Frontend) {
 		w.countAsked(b)
 	}
 	to := dnsEnd{e.Backend, e.BackendPort}
-	if e.Overdue() && e.UpstreamPort != 0 {
+	if (e.Overdue() || e.BackendPort == 0) && e.UpstreamPort != 0 {
 		to = dnsEnd{e.Upstream, e.UpstreamPort} // the client asks again what the backend did not answer
+	}
+	w.sendQuery(p, to)
+}
+
+// askService sends a query for which there is no backend to the service, as a query
+// of the table, too: neither conntrack nor the service is to be filled by them.
+func (w *Worker) askService(p *packet.Packet, f *nat.Frontend, id uint16) {
+	b, ok := f.ChooseService(nat.FlowHash(p.Tuple()))
+	if !ok || !f.IsService || w.needsFlow(p, b.Addr) {
+		return
+	}
+	e, result := w.queries.Ask(dnsquery.Query{
+		Client: p.Src, ClientPort: p.SrcPort, Frontend: p.Dst, FrontendPort: p.DstPort, ID: id,
+		Redirect: w.snap.dns.redirects[f.Redirect.Number], Slot: p.Slot,
+	}, p, w.now)
+	switch result {
+	case dnsquery.OverQuota:
+		p.Drop(packet.DNSQuota)
+		return
+	case dnsquery.Full:
+		return
+	case dnsquery.NewQuery:
+		e.Upstream, e.UpstreamPort = b.Addr, b.Port
+	}
+	to := dnsEnd{e.Upstream, e.UpstreamPort}
+	if to.port == 0 {
+		to = dnsEnd{e.Backend, e.BackendPort}
 	}
 	w.sendQuery(p, to)
 }
@@ -123,6 +151,13 @@ func (w *Worker) answer(p *packet.Packet, s *dnsServer) {
 	}
 	e, result := w.queries.Answer(dnsquery.Ends{Client: p.Dst, ClientPort: p.DstPort, Server: p.Src, ServerPort: p.SrcPort}, h, w.now)
 	switch result {
+	case dnsquery.Late, dnsquery.Duplicate:
+		// A pod that asked the server itself, too, has a flow with it.
+		if w.flows.Lookup(p.Tuple(), w.now) != 0 {
+			return
+		}
+	}
+	switch result {
 	case dnsquery.Late:
 		p.Drop(packet.DNSLate)
 		return
@@ -132,7 +167,7 @@ func (w *Worker) answer(p *packet.Packet, s *dnsServer) {
 	case dnsquery.Unknown:
 		return
 	case dnsquery.ByBackend:
-		s.answered()
+		s.answered(w.now)
 		if s.index < countedBackends {
 			w.backends[s.index].answered++
 		}

@@ -29,7 +29,9 @@ func (w *Worker) missed(e *dnsquery.Entry) {
 		return
 	}
 	if s := w.snap.dns.find(e.Backend, e.BackendPort); s != nil && s.health != nil {
-		s.health.NoAnswer(w.now)
+		if !s.health.LivesSince(e.Asked()) {
+			s.health.NoAnswer(w.now)
+		}
 	}
 }
 

@@ -22,6 +22,8 @@ type serviceState struct {
 	dns         *dnsServers
 	resolutions []nat.Resolution
 
+	former []formerServer // that may still owe answers
+
 	redirects, backends *countIndex // of those that answer DNS
 	freed               []uint16    // redirects' places that are to be cleared
 }
@@ -56,10 +58,12 @@ func (b *builder) refreshServices(locals []nat.Local, now int64) {
 	for i := range s.resolutions {
 		indexes[i] = s.redirects.of(s.resolutions[i].Name)
 	}
+	s.former = stillOwing(append(s.former, s.dns.leaving(now)...), now)
 	s.dns = newDNSServers(s.table, indexes, s.backends)
+	s.dns.keep(s.former)
 	s.freed = append(s.freed, s.redirects.finish()...)
 	s.backends.finish()
-	if len(services)+len(redirects) == 0 {
+	if len(services)+len(redirects)+len(s.former) == 0 {
 		s.table, s.dns = nil, nil // the path has nothing to look for
 	}
 }

@@ -309,3 +309,62 @@ func TestQueryQuota(t *testing.T) {
 	}
 	w.check()
 }
+
+// TestAnswerOfAServerThatLeft: the redirect goes while a query is in flight. Its
+// answer is still known, and comes from the service.
+func TestAnswerOfAServerThatLeft(t *testing.T) {
+	w := newDNSWorld(t, 1, true)
+	w.pods(1, dnsPacket(pod1, kubeDNS, 4000, 53, 7, false)...)
+	w.build.tables.Redirects = nil
+	w.refreshServices()
+	w.publish()
+	wantTuple(t, "answer", one(t, w.pods(2, dnsPacket(podB, pod1, 53, 4000, 7, true)...)), udpTuple(kubeDNS, 53, pod1, 4000))
+	w.check()
+}
+
+// TestSameQueryToServiceAndServer: some resolvers ask all their servers from one
+// socket with one transaction ID. Each answers for itself.
+func TestSameQueryToServiceAndServer(t *testing.T) {
+	w := newDNSWorld(t, 1, true)
+	w.pods(1, dnsPacket(pod1, podB, 4000, 53, 7, false)...)
+	w.pods(1, dnsPacket(pod1, kubeDNS, 4000, 53, 7, false)...)
+	first := one(t, w.pods(2, dnsPacket(podB, pod1, 53, 4000, 7, true)...))
+	second := one(t, w.pods(2, dnsPacket(podB, pod1, 53, 4000, 7, true)...))
+	if first.Src == second.Src || first.Src != kubeDNS && second.Src != kubeDNS {
+		t.Errorf("answers from %s and %s", addrOf(first.Src), addrOf(second.Src))
+	}
+	w.check()
+}
+
+// TestBusyCacheIsNotQuarantined: queries that a burst made late say nothing of a
+// cache that answers others meanwhile.
+func TestBusyCacheIsNotQuarantined(t *testing.T) {
+	w := newDNSWorld(t, 1, true)
+	for i := range uint16(20) {
+		w.pods(1, dnsPacket(pod1, kubeDNS, 4000+i, 53, 7, false)...)
+	}
+	w.advance(190 * time.Millisecond)
+	w.pods(2, dnsPacket(podB, pod1, 53, 4000, 7, true)...)
+	w.advance(20 * time.Millisecond)
+	w.sentBy(w.uplinks...)
+	wantTuple(t, "query", one(t, w.pods(1, dnsPacket(pod1, kubeDNS, 5000, 53, 7, false)...)), udpTuple(pod1, 5000, podB, 53))
+	w.check()
+}
+
+// TestQueriesWithoutABackendAreNoFlows: with the cache in quarantine they go to the
+// service, and still leave nothing behind.
+func TestQueriesWithoutABackendAreNoFlows(t *testing.T) {
+	w := newDNSWorld(t, 1, true)
+	for range 3 {
+		w.build.services.dns.find(podB, 53).health.NoAnswer(monotonic())
+	}
+	sent := inner(t, one(t, w.out(1, dnsPacket(pod1, kubeDNS, 4000, 53, 7, false)...)))
+	wantTuple(t, "query", sent, udpTuple(pod1, 4000, coreDNS, 53))
+	w.uplinks[0].Inject(fromNode2(dnsPacket(coreDNS, pod1, 53, 4000, 7, true)...))
+	w.settle()
+	wantTuple(t, "answer", one(t, w.sentBy(w.trunks...)), udpTuple(kubeDNS, 53, pod1, 4000))
+	if worker := w.core.workers[0]; worker.flows.Len() != 0 || worker.queries.InFlight() != 0 {
+		t.Errorf("%d flows, %d queries", worker.flows.Len(), worker.queries.InFlight())
+	}
+	w.check()
+}

@@ -28,6 +28,7 @@ type Health struct {
 	// 256 ns. In one word they change together.
 	word atomic.Uint64
 
+	last         atomic.Int64 // answer, give or take a millisecond
 	unanswered   atomic.Uint64
 	probesOK     atomic.Uint64
 	probesFailed atomic.Uint64
@@ -77,6 +78,17 @@ func (h *Health) Answered() {
 		}
 	}
 }
+
+// Lives is Answered at a time.
+func (h *Health) Lives(now int64) {
+	if now-h.last.Load() > 1e6 {
+		h.last.Store(now)
+	}
+	h.Answered()
+}
+
+// LivesSince tells whether it has answered anything after that.
+func (h *Health) LivesSince(t int64) bool { return h.last.Load() > t }
 
 // NoAnswer says that a query stayed without an answer, or drew an ICMP error. It
 // tells whether that made the backend quarantined. Of a quarantined one it changes
