@@ -97,7 +97,7 @@ func (o Options) lines() []line {
 	var ls []line
 	for _, layout := range o.Layouts {
 		for _, row := range o.Rows {
-			for _, size := range orElse(o.Sizes, sizes(row)) {
+			for _, size := range o.sizes(row) {
 				for _, flows := range o.flows(row) {
 					ls = append(ls, line{chain.Traffic{Row: row, Size: size, Flows: flows, Checksum: o.Checksum}, layout})
 				}
@@ -123,6 +123,14 @@ func (o Options) flows(row chain.Row) []int {
 	return orElse(o.Flows, flowCounts(row))
 }
 
+// sizes of a row. DNS queries have one.
+func (o Options) sizes(row chain.Row) []int {
+	if row.Redirects() {
+		return []int{chain.QuerySize}
+	}
+	return orElse(o.Sizes, sizes(row))
+}
+
 // sizes of a row: what masquerading costs depends on flows and not on bytes.
 func sizes(row chain.Row) []int {
 	if row.Masquerades() {
@@ -140,6 +148,8 @@ func flowCounts(row chain.Row) []int {
 		return []int{100_000}
 	case chain.NewFlows: // fewer than an address has ports, and more
 		return []int{50_000, 100_000}
+	case chain.DNSRedirect: // sockets that are kept, and one for nearly each query
+		return []int{1000, 50_000}
 	}
 	return []int{1, 1000}
 }

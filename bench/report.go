@@ -38,7 +38,8 @@ type Row struct {
 	Flows  int    `json:"flows"`
 	Layout string `json:"layout"`
 	// Mpps and Gbps of Ringway: medians. In row new-flows each packet begins a flow,
-	// so that Mpps are millions of new flows per second. RatioLimit and RatioKernel are medians of
+	// so that Mpps are millions of new flows per second; in dns-redirect they are
+	// millions of answered queries per second. RatioLimit and RatioKernel are medians of
 	// paired ratios, Spread the larger one of their spreads.
 	Mpps        float64 `json:"mpps,omitempty"`
 	Gbps        float64 `json:"gbps,omitempty"`
@@ -214,10 +215,11 @@ func (r *Row) write(w io.Writer, names, pairs []string) {
 // cell is the rate of a candidate.
 func (r *Row) cell(name string) string {
 	rate := r.Candidates[name]
-	if r.Name != string(chain.NewFlows) || rate.Windows == nil {
+	what := map[string]string{string(chain.NewFlows): "flows", string(chain.DNSRedirect): "answers"}[r.Name]
+	if what == "" || rate.Windows == nil {
 		return rate.String()
 	}
-	return fmt.Sprintf("%.0f k flows/s", 1000*rate.Mpps)
+	return fmt.Sprintf("%.0f k %s/s", 1000*rate.Mpps, what)
 }
 
 // String is the cell of a table.

@@ -153,8 +153,11 @@ func rounds(ctx context.Context, o Options, chains []*chain.Chain, end time.Time
 
 // unit of what is counted in a row, in millions.
 func unit(row chain.Row) string {
-	if row == chain.NewFlows {
+	switch row {
+	case chain.NewFlows:
 		return "million new flows/s"
+	case chain.DNSRedirect:
+		return "million answers/s"
 	}
 	return "Mpps"
 }

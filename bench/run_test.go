@@ -39,8 +39,8 @@ func TestRunMeasuresAndCleansUp(t *testing.T) {
 		names = append(names, chain.Row(row.Name))
 		ratio := row.Ratios["limit/kernel"]
 		compared := ratio != nil && len(ratio.Pairs) == 2
-		keepsFlows := row.Name == string(chain.NewFlows) // limit does not
-		if row.Pairs != 2 || compared == keepsFlows {
+		withoutLimit := row.Name == string(chain.NewFlows) || row.Name == string(chain.DNSRedirect)
+		if row.Pairs != 2 || compared == withoutLimit {
 			t.Errorf("row %+v", row)
 		}
 		for name, rate := range row.Candidates {
@@ -56,7 +56,7 @@ func TestRunMeasuresAndCleansUp(t *testing.T) {
 	if err := report.WriteTable(table); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"KERNEL Mpps", "LIMIT Mpps", "limit/kernel", "decap", "k flows/s", "limit is not measured in row new-flows", "receive NAPI threaded", report.Machine.Kernel} {
+	for _, want := range []string{"KERNEL Mpps", "LIMIT Mpps", "limit/kernel", "decap", "k flows/s", "limit is not measured in row new-flows", "k answers/s", "limit is not measured in row dns-redirect", "receive NAPI threaded", report.Machine.Kernel} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("the table does not have %q:\n%s", want, table)
 		}
@@ -206,6 +206,9 @@ func TestEachRowHasLinesOfItsOwn(t *testing.T) {
 		{Full(), chain.NewFlows, "[64/50000 64/100000]"},
 		{Quick(), chain.DecapMasq, "[]"},
 		{Quick(), chain.NewFlows, "[]"},
+		{Full(), chain.DNSRedirect, fmt.Sprintf("[%[1]d/1000 %[1]d/50000]", chain.QuerySize)},
+		{given, chain.DNSRedirect, fmt.Sprintf("[%d/7]", chain.QuerySize)},
+		{Quick(), chain.DNSRedirect, "[]"},
 		{given, chain.NewFlows, "[128/50000 128/100000]"},
 		{given, chain.Encap, "[128/7]"},
 		{given, chain.Masquerade, "[128/7]"},

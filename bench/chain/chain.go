@@ -56,10 +56,20 @@ type Chain struct {
 	env      Env
 	genNS    *Namespace
 	sinkNS   *Namespace
+	source   place  // of the generator
+	target   place  // of the sink
+	receiver string // the DUT's device at the other end of source
+	offered  []byte
 	sinkIdx  int
 	gen      *gen.Generator
 	sink     *sink.Sink
 	cleanups []func() error
+}
+
+// place is a device in a namespace.
+type place struct {
+	ns     *Namespace
+	device string
 }
 
 // Row is the kind of work that the chain is loaded with.
@@ -81,7 +91,7 @@ func New(ctx context.Context, dut DUT, t Traffic, l Layout) (*Chain, error) {
 		return nil, err
 	}
 	tag := deviceTag()
-	c := &Chain{DUT: dut, Layout: l, expect: dut.Output(t), mappings: newMappings()}
+	c := &Chain{DUT: dut, Layout: l, expect: dut.Output(t), offered: t.Offered(), mappings: newMappings()}
 	c.env = Env{A: tag + "a", B: tag + "b", Traffic: t, Layout: l}
 	if err := c.build(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s, %s: %w", t.Row, dut.Name(), err), c.Close())
@@ -90,10 +100,17 @@ func New(ctx context.Context, dut DUT, t Traffic, l Layout) (*Chain, error) {
 }
 
 func (c *Chain) build(ctx context.Context) error {
-	for _, step := range []func() error{
-		c.makeDir, c.makeNamespaces, c.makeLinks, c.configure, c.makeSink, c.makeGenerator, c.spread,
-		func() error { return c.start(ctx) },
-	} {
+	start := func() error { return c.start(ctx) }
+	steps := []func() error{
+		c.makeDir, c.makeNamespaces, c.makeLinks, c.configure, c.makeSink, c.makeGenerator, c.spread, start, c.pin,
+	}
+	if c.Row().Redirects() { // the ends of the chain are the DUT's pods
+		pods := func() error { return c.makePods(ctx) }
+		steps = []func() error{
+			c.makeDir, c.makeNamespaces, c.makeLinks, c.configure, start, pods, c.learnMACs, c.makeSink, c.makeGenerator, c.spread, c.pin,
+		}
+	}
+	for _, step := range steps {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -136,6 +153,7 @@ func (c *Chain) makeNamespaces() error {
 		*ns = n
 		c.cleanup(n.Close)
 	}
+	c.source, c.target, c.receiver = place{c.genNS, "gen"}, place{c.sinkNS, "sink"}, c.env.A
 	return nil
 }
 
@@ -178,9 +196,7 @@ func (l link) make() error {
 		return fmt.Errorf("make the veth pair %s: %w", l.device, err)
 	}
 	if l.deviceHasOwnNAPI {
-		// Frames redirected into a veth reach the other end only if that has a
-		// NAPI: an XDP program, or GRO (veth_xdp_xmit in drivers/net/veth.c).
-		if err := turnOnGRO(l.device); err != nil {
+		if err := ReceiveRedirected(l.device); err != nil {
 			return err
 		}
 	}
@@ -193,7 +209,10 @@ func (l link) make() error {
 	return AddNeighbour(l.device, l.peerAddr, l.peerMAC)
 }
 
-func turnOnGRO(device string) error {
+// ReceiveRedirected turns on GRO of a veth in the namespace of the calling thread.
+// Frames redirected into the other end reach it only if it has a NAPI: an XDP program,
+// or GRO (veth_xdp_xmit in drivers/net/veth.c).
+func ReceiveRedirected(device string) error {
 	e, err := ethtool.NewEthtool()
 	if err != nil {
 		return fmt.Errorf("open ethtool: %w", err)
@@ -280,6 +299,20 @@ func AddRoute(device string, to netip.Prefix, via netip.Addr) error {
 	return nil
 }
 
+// AddHostRoute adds a route to a directly connected host in the namespace of the
+// calling thread.
+func AddHostRoute(device string, to netip.Addr) error {
+	dev, err := netlink.LinkByName(device)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", device, err)
+	}
+	r := &netlink.Route{LinkIndex: dev.Attrs().Index, Dst: IPNet(netip.PrefixFrom(to, 32)), Scope: netlink.SCOPE_LINK}
+	if err := netlink.RouteAdd(r); err != nil {
+		return fmt.Errorf("add a route to %s: %w", to, err)
+	}
+	return nil
+}
+
 // SetForwarding turns the kernel's own forwarding on or off.
 func (e Env) SetForwarding(on bool) error {
 	value := "0"
@@ -296,8 +329,8 @@ func (e Env) SetSysctl(name, value string) error {
 }
 
 func (c *Chain) makeSink() error {
-	return c.sinkNS.Do(func() error {
-		dev, err := netlink.LinkByName("sink")
+	return c.target.ns.Do(func() error {
+		dev, err := netlink.LinkByName(c.target.device)
 		if err != nil {
 			return fmt.Errorf("find the sink's device: %w", err)
 		}
@@ -311,15 +344,15 @@ func (c *Chain) makeSink() error {
 }
 
 func (c *Chain) makeGenerator() error {
-	return c.genNS.Do(func() error {
-		dev, err := netlink.LinkByName("gen")
+	return c.source.ns.Do(func() error {
+		dev, err := netlink.LinkByName(c.source.device)
 		if err != nil {
 			return fmt.Errorf("find the generator's device: %w", err)
 		}
 		t := c.env.Traffic
 		c.gen, err = gen.New(gen.Options{
-			Frame: t.Offered(), VXLAN: t.Row.FromTunnel(), Flows: t.numbers(), Destinations: t.Row.destinations(),
-			Ifindex: dev.Attrs().Index,
+			Frame: c.offered, VXLAN: t.Row.FromTunnel(), Flows: t.numbers(), Destinations: t.Row.destinations(),
+			Ifindex: dev.Attrs().Index, DNS: c.dns(),
 		})
 		if err != nil {
 			return err
@@ -334,7 +367,7 @@ func (c *Chain) spread() error {
 	if c.Layout.NAPI < 0 {
 		return nil
 	}
-	return threadNAPI(c.env.NS, c.env.A)
+	return threadNAPI(c.env.NS, c.receiver)
 }
 
 func (c *Chain) start(ctx context.Context) error {
@@ -342,8 +375,13 @@ func (c *Chain) start(ctx context.Context) error {
 	if err := c.DUT.Start(ctx, c.env); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
-	if c.Layout.NAPI >= 0 {
-		return pinNAPI(c.env.A, c.Layout.NAPI)
-	}
 	return nil
+}
+
+// pin has it polled on the CPU that the layout says.
+func (c *Chain) pin() error {
+	if c.Layout.NAPI < 0 {
+		return nil
+	}
+	return pinNAPI(c.receiver, c.Layout.NAPI)
 }

@@ -15,11 +15,17 @@ type Expect struct {
 	inner       int // where the plain frame starts
 	traffic     Traffic
 	masqueraded bool // the source port is the DUT's to choose
+	// clientPortAt is where the client's port is in a DNS query or its answer.
+	clientPortAt int
 }
 
 // Routed is what a router sends for t: next hop's MACs, TTL one less, in VXLAN or
-// out of it and with its own source or another, as the row says.
+// out of it and with its own source or another, as the row says. In DNSRedirect it is
+// the answer.
 func (t Traffic) Routed() Expect {
+	if t.Row.Redirects() {
+		return t.expectDNS(t.answer(), destPortAt)
+	}
 	if t.Row.IntoTunnel() {
 		inner := t.plain(VTEPMAC(t.Row.Local()), VTEPMAC(t.Row.Peer()), t.Row.source(), frameTTL-1)
 		return t.expect(tunnelled(inner, MACB, MACSink, t.Row.Local(), t.Row.Peer()), tunnelLen, false)
@@ -29,6 +35,9 @@ func (t Traffic) Routed() Expect {
 
 // Passed is what comes out of something that only moves frames.
 func (t Traffic) Passed() Expect {
+	if t.Row.Redirects() {
+		return t.expectDNS(t.query(), sourcePortAt)
+	}
 	inner := 0
 	if t.Row.FromTunnel() {
 		inner = tunnelLen
@@ -109,11 +118,20 @@ func (e Expect) Verify(frame []byte) error {
 	if e.traffic.Checksum && udpSum(frame[e.inner+ethLen:]) != 0xffff {
 		return errors.New("wrong UDP checksum")
 	}
+	if e.traffic.Row.Redirects() {
+		return e.verifyQuery(frame)
+	}
 	return e.verifyFlow(e.headers(frame))
 }
 
-// flowAt is where a frame has the number of its flow.
-func (e Expect) flowAt() int { return e.inner + gen.FlowNumber }
+// flowAt is where a frame has the number of its flow. To an answer the client's port
+// is it, behind port 53.
+func (e Expect) flowAt() int {
+	if e.traffic.Row.Redirects() {
+		return e.clientPortAt - 2
+	}
+	return e.inner + gen.FlowNumber
+}
 
 // flowHeaders is what differs between flows.
 type flowHeaders struct {

@@ -95,7 +95,8 @@ func threadNAPI(n *Namespace, device string) error {
 
 // pinNAPI puts the NAPI threads of a device on a CPU. Attaching an XDP program
 // may have made new ones, so it is called after a DUT started. Kernel threads
-// live in no network namespace: the device's name must be unique on the machine.
+// live in no network namespace: the device's name must be unique among the chains
+// that stand at one time.
 func pinNAPI(device string, cpu int) error {
 	deadline := time.Now().Add(time.Second)
 	for {

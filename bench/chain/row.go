@@ -18,10 +18,13 @@ const (
 	DecapMasq Row = "decap-masq"
 	// NewFlows is Masquerade with a flow of its own for each packet.
 	NewFlows Row = "new-flows"
+	// DNSRedirect takes DNS queries of a pod for a service to another pod, and the
+	// answers back.
+	DNSRedirect Row = "dns-redirect"
 )
 
 // Rows lists all rows in the order of the table.
-func Rows() []Row { return []Row{Forward, Encap, Decap, Masquerade, DecapMasq, NewFlows} }
+func Rows() []Row { return []Row{Forward, Encap, Decap, Masquerade, DecapMasq, NewFlows, DNSRedirect} }
 
 // FromTunnel says that packets come in VXLAN.
 func (r Row) FromTunnel() bool { return r == Decap || r == DecapMasq }
@@ -31,6 +34,10 @@ func (r Row) IntoTunnel() bool { return r == Encap }
 
 // Masquerades says that packets leave with another source.
 func (r Row) Masquerades() bool { return r == Masquerade || r == DecapMasq || r == NewFlows }
+
+// Redirects says that packets are DNS queries of a pod, and that what comes out is
+// their answers.
+func (r Row) Redirects() bool { return r == DNSRedirect }
 
 // Local is our node's address in a row: where its tunnel starts or ends.
 func (r Row) Local() netip.Addr {

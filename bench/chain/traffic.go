@@ -75,7 +75,7 @@ type Traffic struct {
 	Row  Row
 	Size int // bytes of the plain frame, in the tunnel where there is one, without FCS
 	// Flows that packets belong to in turn. In NewFlows, how many the device's tables
-	// are filled with before they are emptied.
+	// are filled with before they are emptied; in DNSRedirect, source ports.
 	Flows int
 	// Checksum says that packets have a UDP checksum (in the tunnel, where there
 	// is one).
@@ -87,6 +87,10 @@ func (t Traffic) Check() error {
 	switch {
 	case !slices.Contains(Rows(), t.Row):
 		return fmt.Errorf("row %q: must be one of %v", t.Row, Rows())
+	case t.Row.Redirects() && t.Size != QuerySize:
+		return fmt.Errorf("size of %d bytes: DNS queries have %d", t.Size, QuerySize)
+	case t.Row.Redirects() && t.Flows > MaxAskers:
+		return fmt.Errorf("%d source ports: must be 1 to %d", t.Flows, MaxAskers)
 	case t.Size < MinSize || t.Size > MaxSize:
 		return fmt.Errorf("size of %d bytes: must be %d to %d", t.Size, MinSize, MaxSize)
 	case t.Flows < 1 || t.Flows > MaxFlows:
@@ -97,7 +101,7 @@ func (t Traffic) Check() error {
 
 // numbers is how many flow numbers packets have.
 func (t Traffic) numbers() int {
-	if t.Row == NewFlows {
+	if t.Row == NewFlows || t.Row.Redirects() {
 		return gen.MaxFlows
 	}
 	return t.Flows
@@ -105,6 +109,9 @@ func (t Traffic) numbers() int {
 
 // Offered is the frame of flow 0 as the generator makes it.
 func (t Traffic) Offered() []byte {
+	if t.Row.Redirects() {
+		return t.query()
+	}
 	src := FlowSources.Addr()
 	if !t.Row.FromTunnel() {
 		return t.plain(MACGenerator, MACA, src, frameTTL)

@@ -17,6 +17,10 @@
 #define UDP_SOURCE 34
 #define UDP_CHECK 40
 #define FLOW_NUMBER 42
+// A DNS query has its transaction ID behind the UDP header, and its number in the
+// first label of the name.
+#define QUERY_ID 42
+#define QUERY_NUMBER 56
 // An inner frame starts after outer Ethernet, IPv4, UDP and VXLAN headers.
 #define INNER 50
 
@@ -34,6 +38,34 @@ volatile const __u32 base_udp_check;
 volatile const __u32 flows;
 volatile const __u32 destinations; // a power of two
 volatile const __u32 out_ifindex;
+// Of DNS queries: how many source ports there are, how many queries may have no
+// answer, and on how many CPUs answers are counted.
+volatile const __u32 ports;
+volatile const __u32 window;
+volatile const __u32 cpus;
+
+// Without any answer for so long, those that are missing are taken for lost. A shared
+// machine may take the CPU of who answers away for a part of that.
+#define PATIENCE_NS 250000000
+#define MAX_CPUS 1024
+
+// The sink's, where DNS queries are made; else there is nothing in it.
+struct counts {
+	__u64 good;
+	__u64 bytes;
+	__u64 bad;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counts);
+} totals SEC(".maps");
+
+// Queries that were sent, and those of them that are not waited for any more. What was
+// sent and answered when that was found to change last, and when that was.
+__u64 sent, lost, last_sent, last_answers, last_progress;
 
 // Only one CPU runs the program at a time, so plain adds are exact.
 __u64 generated;
@@ -136,6 +168,70 @@ int gen_vxlan(struct xdp_md *ctx)
 	flow = take_flow();
 	put16(data, UDP_SOURCE, base_port + port_of(flow)); // the entropy of RFC 7348 section 4.1
 	flow_fields(data, INNER, flow);
+	return out();
+}
+
+static __always_inline __u64 answers(void)
+{
+	__u32 zero = 0, cpu;
+	__u64 sum = 0;
+
+	for (cpu = 0; cpu < MAX_CPUS && cpu < cpus; cpu++) {
+		struct counts *c = bpf_map_lookup_percpu_elem(&totals, &zero, cpu);
+
+		if (c)
+			sum += c->good;
+	}
+	return sum;
+}
+
+// may_ask says whether fewer queries than the window are under way.
+static __always_inline int may_ask(void)
+{
+	__u64 answered = answers(), now;
+
+	if ((__s64)(sent - lost - answered) < (__s64)window)
+		return 1;
+	now = bpf_ktime_get_ns();
+	if (sent != last_sent || answered != last_answers) {
+		last_sent = sent;
+		last_answers = answered;
+		last_progress = now;
+	} else if (now - last_progress > PATIENCE_NS) {
+		lost = sent - answered;
+		last_progress = now;
+	}
+	return 0;
+}
+
+// gen_dns makes queries as long as they are answered. One that has to wait is made
+// for nothing, and counts as generated.
+SEC("xdp")
+int gen_dns(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data;
+	__u32 query, low, high, port;
+	__u16 check;
+
+	if (!may_ask()) {
+		generated++;
+		return XDP_DROP;
+	}
+	if (start(ctx, 6) || data + QUERY_NUMBER + 4 > (void *)(long)ctx->data_end)
+		return XDP_ABORTED;
+	query = take_flow();
+	low = query & 0xffff;
+	high = query >> 16;
+	port = query % ports;
+	put16(data, UDP_SOURCE, base_port + port);
+	put16(data, QUERY_ID, low);
+	put16(data, QUERY_NUMBER, high);
+	put16(data, QUERY_NUMBER + 2, low);
+	if (base_udp_check) {
+		check = added(base_udp_check, port + low + high + low);
+		put16(data, UDP_CHECK, check ? check : 0xffff); // RFC 768
+	}
+	sent++;
 	return out();
 }
 

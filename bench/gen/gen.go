@@ -30,6 +30,10 @@ const (
 	MaxBasePort = 65535 - Ports
 	// FlowNumber is where the number of a flow lies in a plain frame.
 	FlowNumber = 42
+	// QueryID and QueryNumber are where the transaction ID and the number of a DNS
+	// query lie. The ID is the low half of the number.
+	QueryID     = 42
+	QueryNumber = 56
 )
 
 // Port is how far the source port of a flow is above that of flow 0.
@@ -64,6 +68,17 @@ type Options struct {
 	// Destinations is how many addresses the flows go to: a power of two up to 256.
 	Destinations int
 	Ifindex      int // of the device to send on, in the namespace of the running thread
+	// DNS has Frame taken for a DNS query, and Flows for how many numbers queries have.
+	DNS *DNS
+}
+
+// DNS says how queries are asked: query n has source port n modulo Ports above that of
+// Frame, n modulo 65536 as transaction ID, and n in the bytes of its name at
+// QueryNumber. No more than Window queries wait for an answer; after 250 ms without
+// any answer the rest are given up.
+type DNS struct {
+	Ports, Window int
+	Answers       *ebpf.Map // per CPU, its first 64 bits count the answers; borrowed until New returns
 }
 
 // Generator is a loaded program. Its methods may be called from any goroutine;
@@ -87,14 +102,25 @@ func New(o Options) (*Generator, error) {
 		return nil, err
 	}
 	g := &Generator{frame: o.Frame}
-	if err := spec.LoadAndAssign(&g.objs, nil); err != nil {
+	if err := spec.LoadAndAssign(&g.objs, o.collection()); err != nil {
 		return nil, fmt.Errorf("load the generator: %w", err)
 	}
-	g.prog = g.objs.GenPlain
-	if o.VXLAN {
+	switch {
+	case o.DNS != nil:
+		g.prog = g.objs.GenDns
+	case o.VXLAN:
 		g.prog = g.objs.GenVxlan
+	default:
+		g.prog = g.objs.GenPlain
 	}
 	return g, nil
+}
+
+func (o Options) collection() *ebpf.CollectionOptions {
+	if o.DNS == nil {
+		return nil
+	}
+	return &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{"totals": o.DNS.Answers}}
 }
 
 func (o Options) header() int {
@@ -117,6 +143,9 @@ func (o Options) field(at int) int {
 }
 
 func (o Options) check() error {
+	if o.DNS != nil {
+		return o.checkDNS()
+	}
 	n := o.Destinations
 	switch {
 	case len(o.Frame) < o.header():
@@ -137,12 +166,39 @@ func (o Options) check() error {
 	return nil
 }
 
+func (o Options) checkDNS() error {
+	switch {
+	case len(o.Frame) < QueryNumber+4:
+		return fmt.Errorf("query of %d bytes: at least %d", len(o.Frame), QueryNumber+4)
+	case o.Flows < 1 || o.Flows > MaxFlows:
+		return fmt.Errorf("%d queries: 1 to %d", o.Flows, MaxFlows)
+	case o.DNS.Ports < 1 || o.DNS.Ports > Ports || o.DNS.Window < 1:
+		return fmt.Errorf("%d ports, %d queries at a time: 1 to %d, and at least 1", o.DNS.Ports, o.DNS.Window, Ports)
+	case o.field(QueryID) != 0 || o.field(QueryNumber) != 0 || o.field(QueryNumber+2) != 0:
+		return errors.New("the frame must be of query 0")
+	case o.field(udpSource) > MaxBasePort:
+		return fmt.Errorf("the frame's source port is above %d", MaxBasePort)
+	}
+	return nil
+}
+
 func (o Options) set(spec *ebpf.CollectionSpec) error {
 	var words [vxlanHeader / 8]uint64
 	for i := 0; i < o.header()/8; i++ {
 		words[i] = binary.NativeEndian.Uint64(o.Frame[8*i:])
 	}
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count the CPUs: %w", err)
+	}
+	dns := DNS{Ports: 1}
+	if o.DNS != nil {
+		dns = *o.DNS
+	}
 	for name, value := range map[string]any{
+		"ports":          uint32(dns.Ports),
+		"window":         uint32(dns.Window),
+		"cpus":           uint32(cpus),
 		"template_words": words,
 		"base_check":     uint32(o.field(ipCheck)),
 		"base_dest":      uint32(o.field(ipDestLow)),

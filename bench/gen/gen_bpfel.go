@@ -8,26 +8,44 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"structs"
 
 	"github.com/cilium/ebpf"
 )
+
+type genCounts struct {
+	_     structs.HostLayout
+	Good  uint64
+	Bytes uint64
+	Bad   uint64
+}
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	genMapTotals        = "totals"
+	genProgGenDns       = "gen_dns"
 	genProgGenPlain     = "gen_plain"
 	genProgGenVxlan     = "gen_vxlan"
 	genVarBaseCheck     = "base_check"
 	genVarBaseDest      = "base_dest"
 	genVarBasePort      = "base_port"
 	genVarBaseUdpCheck  = "base_udp_check"
+	genVarCpus          = "cpus"
 	genVarDestinations  = "destinations"
 	genVarFlows         = "flows"
 	genVarGenerated     = "generated"
+	genVarLastAnswers   = "last_answers"
+	genVarLastProgress  = "last_progress"
+	genVarLastSent      = "last_sent"
+	genVarLost          = "lost"
 	genVarNextFlow      = "next_flow"
 	genVarOutIfindex    = "out_ifindex"
+	genVarPorts         = "ports"
+	genVarSent          = "sent"
 	genVarTemplateWords = "template_words"
+	genVarWindow        = "window"
 )
 
 // loadGen returns the embedded CollectionSpec for gen.
@@ -72,6 +90,7 @@ type genSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type genProgramSpecs struct {
+	GenDns   *ebpf.ProgramSpec `ebpf:"gen_dns"`
 	GenPlain *ebpf.ProgramSpec `ebpf:"gen_plain"`
 	GenVxlan *ebpf.ProgramSpec `ebpf:"gen_vxlan"`
 }
@@ -80,6 +99,7 @@ type genProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type genMapSpecs struct {
+	Totals *ebpf.MapSpec `ebpf:"totals"`
 }
 
 // genVariableSpecs contains global variables before they are loaded into the kernel.
@@ -90,12 +110,20 @@ type genVariableSpecs struct {
 	BaseDest      *ebpf.VariableSpec `ebpf:"base_dest"`
 	BasePort      *ebpf.VariableSpec `ebpf:"base_port"`
 	BaseUdpCheck  *ebpf.VariableSpec `ebpf:"base_udp_check"`
+	Cpus          *ebpf.VariableSpec `ebpf:"cpus"`
 	Destinations  *ebpf.VariableSpec `ebpf:"destinations"`
 	Flows         *ebpf.VariableSpec `ebpf:"flows"`
 	Generated     *ebpf.VariableSpec `ebpf:"generated"`
+	LastAnswers   *ebpf.VariableSpec `ebpf:"last_answers"`
+	LastProgress  *ebpf.VariableSpec `ebpf:"last_progress"`
+	LastSent      *ebpf.VariableSpec `ebpf:"last_sent"`
+	Lost          *ebpf.VariableSpec `ebpf:"lost"`
 	NextFlow      *ebpf.VariableSpec `ebpf:"next_flow"`
 	OutIfindex    *ebpf.VariableSpec `ebpf:"out_ifindex"`
+	Ports         *ebpf.VariableSpec `ebpf:"ports"`
+	Sent          *ebpf.VariableSpec `ebpf:"sent"`
 	TemplateWords *ebpf.VariableSpec `ebpf:"template_words"`
+	Window        *ebpf.VariableSpec `ebpf:"window"`
 }
 
 // genObjects contains all objects after they have been loaded into the kernel.
@@ -118,10 +146,13 @@ func (o *genObjects) Close() error {
 //
 // It can be passed to loadGenObjects or ebpf.CollectionSpec.LoadAndAssign.
 type genMaps struct {
+	Totals *ebpf.Map `ebpf:"totals"`
 }
 
 func (m *genMaps) Close() error {
-	return _GenClose()
+	return _GenClose(
+		m.Totals,
+	)
 }
 
 // genVariables contains all global variables after they have been loaded into the kernel.
@@ -132,24 +163,34 @@ type genVariables struct {
 	BaseDest      *ebpf.Variable `ebpf:"base_dest"`
 	BasePort      *ebpf.Variable `ebpf:"base_port"`
 	BaseUdpCheck  *ebpf.Variable `ebpf:"base_udp_check"`
+	Cpus          *ebpf.Variable `ebpf:"cpus"`
 	Destinations  *ebpf.Variable `ebpf:"destinations"`
 	Flows         *ebpf.Variable `ebpf:"flows"`
 	Generated     *ebpf.Variable `ebpf:"generated"`
+	LastAnswers   *ebpf.Variable `ebpf:"last_answers"`
+	LastProgress  *ebpf.Variable `ebpf:"last_progress"`
+	LastSent      *ebpf.Variable `ebpf:"last_sent"`
+	Lost          *ebpf.Variable `ebpf:"lost"`
 	NextFlow      *ebpf.Variable `ebpf:"next_flow"`
 	OutIfindex    *ebpf.Variable `ebpf:"out_ifindex"`
+	Ports         *ebpf.Variable `ebpf:"ports"`
+	Sent          *ebpf.Variable `ebpf:"sent"`
 	TemplateWords *ebpf.Variable `ebpf:"template_words"`
+	Window        *ebpf.Variable `ebpf:"window"`
 }
 
 // genPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadGenObjects or ebpf.CollectionSpec.LoadAndAssign.
 type genPrograms struct {
+	GenDns   *ebpf.Program `ebpf:"gen_dns"`
 	GenPlain *ebpf.Program `ebpf:"gen_plain"`
 	GenVxlan *ebpf.Program `ebpf:"gen_vxlan"`
 }
 
 func (p *genPrograms) Close() error {
 	return _GenClose(
+		p.GenDns,
 		p.GenPlain,
 		p.GenVxlan,
 	)

@@ -39,6 +39,9 @@ func load(t testing.TB, traffic chain.Traffic) *gen.Generator {
 // use the flows in turn.
 func TestFramesOfAllFlows(t *testing.T) {
 	for _, row := range chain.Rows() {
+		if row.Redirects() {
+			continue // has numbers of its own
+		}
 		for _, checksum := range []bool{false, true} {
 			traffic := chain.Traffic{Row: row, Size: 128, Flows: 300, Checksum: checksum}
 			g, want := load(t, traffic), traffic.Passed()

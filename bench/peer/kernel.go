@@ -13,8 +13,11 @@ import (
 )
 
 // Kernel is Linux itself: IPv4 forwarding, its vxlan device for the tunnel, and
-// nftables to masquerade. In rows without masquerading no netfilter rule is loaded.
-type Kernel struct{ ns *chain.Namespace }
+// nftables to masquerade and to redirect. In other rows no netfilter rule is loaded.
+type Kernel struct {
+	ns  *chain.Namespace
+	env chain.Env
+}
 
 // NewKernel returns the kernel as a DUT.
 func NewKernel() *Kernel { return &Kernel{} }
@@ -27,7 +30,7 @@ func (*Kernel) Output(t chain.Traffic) chain.Expect { return t.Routed().AnyOuter
 
 // Start configures what the row needs.
 func (k *Kernel) Start(_ context.Context, env chain.Env) error {
-	k.ns = env.NS
+	k.ns, k.env = env.NS, env
 	row := env.Traffic.Row
 	if row.FromTunnel() || row.IntoTunnel() {
 		if err := env.NS.Do(func() error { return makeTunnel(env, row) }); err != nil {

@@ -43,10 +43,12 @@ func Unfit(name string, t chain.Traffic, l chain.Layout) string {
 	switch {
 	case t.Row == chain.NewFlows && (name == LimitName || name == TestpmdName):
 		return fmt.Sprintf("in row %s: it keeps no flows", t.Row)
+	case t.Row.Redirects() && (name == LimitName || name == TestpmdName):
+		return fmt.Sprintf("in row %s: it has no pods", t.Row)
 	case name == KernelName && !l.Shared():
 		why = "it forwards on the CPU that receives, so it would have none of its own"
-	case name == KernelName && t.Row.Masquerades():
-		if why := unfitToMasquerade(t.Flows); why != "" {
+	case name == KernelName && (t.Row.Masquerades() || t.Row.Redirects()):
+		if why := unfitToTranslate(t.Flows); why != "" {
 			return fmt.Sprintf("in row %s with %d flows: %s", t.Row, t.Flows, why)
 		}
 	case name == TestpmdName && l.Shared():

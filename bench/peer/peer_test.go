@@ -35,11 +35,18 @@ func carriesRows(t *testing.T, dut chain.DUT, layout string) {
 		if _, ok := dut.(chain.Flusher); row == chain.NewFlows && !ok {
 			continue
 		}
+		if _, ok := dut.(chain.Redirector); row.Redirects() && !ok {
+			continue
+		}
 		flows := 1000
 		if row == chain.NewFlows {
 			flows = newFlows.Flows
 		}
-		for _, size := range []int{64, 1400} {
+		sizes := []int{64, 1400}
+		if row.Redirects() {
+			sizes = []int{chain.QuerySize}
+		}
+		for _, size := range sizes {
 			carries(t, dut, chain.Traffic{Row: row, Size: size, Flows: flows}, layout)
 		}
 	}

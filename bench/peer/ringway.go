@@ -28,6 +28,8 @@ const agentStart = 10 * time.Second
 //     goes out of B by a kernel route.
 //   - masquerade, decap-masq: a rule takes the generator's addresses for transit
 //     to masquerade. It has the ports that the kernel takes for such flows.
+//   - dns-redirect: client and cache are pods, and a redirect of the table set takes the
+//     service to the cache.
 type Ringway struct {
 	agent   string
 	socket  string
@@ -80,7 +82,7 @@ func agentConfig(env chain.Env, socket, tables string) map[string]any {
 	if env.Layout.Shared() {
 		scheduler, idle = "fifo", "interrupt"
 	}
-	return map[string]any{
+	config := map[string]any{
 		"node":      "dut",
 		"socket":    socket,
 		"stateDir":  filepath.Join(env.Dir, "state"),
@@ -95,6 +97,10 @@ func agentConfig(env chain.Env, socket, tables string) map[string]any {
 			map[string]any{"device": env.B, "take": "all"},
 		},
 	}
+	if env.Traffic.Row.Redirects() {
+		config["dnsMaxQueriesPerEndpoint"], config["dnsDeadline"] = maxQueries, deadline
+	}
+	return config
 }
 
 func tableSet(row chain.Row) map[string]any {
@@ -111,6 +117,9 @@ func tableSet(row chain.Row) map[string]any {
 		set["masquerade"] = map[string]any{"rules": []any{map[string]any{
 			"name": "transit", "sources": []string{chain.FlowSources.String()}, "action": "snat", "ports": "1024-65535",
 		}}}
+	}
+	if row.Redirects() {
+		set["services"], set["redirects"] = []any{service()}, []any{redirect()}
 	}
 	return set
 }

@@ -12,7 +12,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
+
+	"ringway/bench/ingress"
 )
 
 const (
@@ -46,7 +47,7 @@ func Attach(dev netlink.Link, o Options) (*Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.attach(dev); err != nil {
+	if err := ingress.Attach(dev, s.objs.Sink, "sink"); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -83,26 +84,9 @@ func load(o Options) (*Sink, error) {
 	return s, nil
 }
 
-func (s *Sink) attach(dev netlink.Link) error {
-	index := dev.Attrs().Index
-	qdisc := &netlink.GenericQdisc{
-		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT},
-		QdiscType:  "clsact",
-	}
-	if err := netlink.QdiscReplace(qdisc); err != nil {
-		return fmt.Errorf("add clsact to %s: %w", dev.Attrs().Name, err)
-	}
-	filter := &netlink.BpfFilter{
-		FilterAttrs:  netlink.FilterAttrs{LinkIndex: index, Parent: netlink.HANDLE_MIN_INGRESS, Protocol: unix.ETH_P_ALL, Priority: 1},
-		Fd:           s.objs.Sink.FD(),
-		Name:         "sink",
-		DirectAction: true,
-	}
-	if err := netlink.FilterAdd(filter); err != nil {
-		return fmt.Errorf("attach the sink to %s: %w", dev.Attrs().Name, err)
-	}
-	return nil
-}
+// Totals is the sink's map of counters, of which the first is of good frames, per CPU.
+// It belongs to the sink.
+func (s *Sink) Totals() *ebpf.Map { return s.objs.Totals }
 
 // Counts reads the counters of all CPUs.
 func (s *Sink) Counts() (Counts, error) {

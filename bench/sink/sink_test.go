@@ -34,7 +34,7 @@ func newSink(t testing.TB, e chain.Expect) *sink.Sink {
 
 func TestCountsByByte(t *testing.T) {
 	for _, row := range chain.Rows() {
-		e := chain.Traffic{Row: row, Size: 64, Flows: 1}.Routed()
+		e := chain.Traffic{Row: row, Size: 64, Flows: 1}.Routed() // answers have their own size
 		s := newSink(t, e)
 		compared := sink.Compared(len(e.Frame))
 		var want sink.Counts
