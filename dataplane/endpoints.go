@@ -14,8 +14,12 @@ import (
 	"ringway/packet"
 )
 
-// names of endpoints are DNS labels (RFC 1123), as pods' are.
-var endpointName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$`)
+// Names of endpoints are DNS names (RFC 1123), as pods' are; that of the namespace
+// may stand before, with a slash.
+var (
+	dnsName      = `[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?`
+	endpointName = regexp.MustCompile(`^(` + dnsName + `/)?` + dnsName + `$`)
+)
 
 // AddEndpoint attaches a pod's namespace. It is idempotent: the same request
 // again repairs what is missing and changes nothing else.
@@ -52,7 +56,7 @@ func (d *Dataplane) admitEndpoint(r EndpointRequest) (netip.Prefix, error) {
 	none := netip.Prefix{}
 	switch {
 	case !endpointName.MatchString(r.Name):
-		return none, fmt.Errorf("name: %q: must be a DNS name (RFC 1123): lower case letters, digits, '-' and '.'", r.Name)
+		return none, fmt.Errorf("name: %q: must be a DNS name (RFC 1123), or two with '/' between, NAMESPACE/NAME: lower case letters, digits, '-' and '.'", r.Name)
 	case r.Netns == "":
 		return none, errors.New("netns: is missing: give the pod's network namespace, a path or a name")
 	case len(r.Ifname) > 15:

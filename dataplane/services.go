@@ -5,14 +5,27 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"ringway/dataplane/dnsprobe"
+	"ringway/dataplane/endpoint"
 	"ringway/nat"
 )
 
-// namespaceLabel is where an endpoint says which namespace it is of; one without it
-// is of any.
+// namespaceLabel is where an endpoint says which namespace it is of; without
+// it the name may say so, as NAMESPACE/NAME. One that has neither is of any.
 const namespaceLabel = "io.kubernetes.pod.namespace"
+
+func namespaceOf(r endpoint.Record) string {
+	if n, ok := r.Labels[namespaceLabel]; ok {
+		return n
+	}
+	namespace, _, found := strings.Cut(r.Name, "/")
+	if !found {
+		return ""
+	}
+	return namespace
+}
 
 // serviceState is the builder's side of services and redirects.
 type serviceState struct {
@@ -73,7 +86,7 @@ func (d *Dataplane) refreshServices() {
 	var locals []nat.Local
 	for _, r := range d.store.List() {
 		locals = append(locals, nat.Local{
-			Slot: r.Slot, Addr: r.Address, Name: r.Name, Namespace: r.Labels[namespaceLabel], Labels: r.Labels,
+			Slot: r.Slot, Addr: r.Address, Name: r.Name, Namespace: namespaceOf(r), Labels: r.Labels,
 		})
 	}
 	d.build.refreshServices(locals, monotonic())

@@ -32,20 +32,21 @@ func newBenchCommand() *cobra.Command {
 		Use:   "bench",
 		Short: "Measure throughput side by side with the kernel, the raw limit and DPDK",
 		Long: `Loads one device under test after the other with 64-byte and 1400-byte packets
-of 1 and 1000 flows, 100 000 where they are masqueraded, and with a flow for each
-packet, in namespaces of its own, and prints Mpps, Gbit/s, new flows per second and
-the ratios of back-to-back pairs. Needs root and two CPUs that do nothing else.`,
+of 1 and 1000 flows, 100 000 where they are masqueraded, with a flow for each packet,
+and with a pod's DNS queries, in namespaces of its own, and prints Mpps, Gbit/s, new
+flows and answers per second, and the ratios of back-to-back pairs. Needs root and two
+CPUs that do nothing else.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}
 	fs := c.Flags()
 	fs.BoolVar(&f.quick, "quick", false, "a smoke figure within 50 s: 64 bytes, 1000 flows")
 	fs.BoolVar(&f.full, "full", false, "what claims quote: 10 pairs of 2 s; about 40 minutes")
-	fs.StringSliceVar(&f.rows, "rows", nil, "forward, encap, decap, masquerade, decap-masq, new-flows")
+	fs.StringSliceVar(&f.rows, "rows", nil, "forward, encap, decap, masquerade, decap-masq, new-flows, dns-redirect")
 	fs.StringSliceVar(&f.duts, "duts", nil, "kernel, ringway, limit, testpmd")
 	fs.StringSliceVar(&f.layouts, "layouts", nil, "one-core, split: which CPU does what")
 	fs.IntSliceVar(&f.sizes, "size", nil, "bytes of the plain frame without FCS")
-	fs.IntSliceVar(&f.flows, "flows", nil, "flows that the packets belong to; new-flows has its own")
+	fs.IntSliceVar(&f.flows, "flows", nil, "flows that the packets belong to, source ports in dns-redirect; new-flows has its own")
 	fs.BoolVar(&f.checksum, "udp-checksum", false, "send packets with UDP checksums, which NAT has to update")
 	fs.IntVar(&f.pairs, "pairs", 0, "back-to-back rounds")
 	fs.Float64Var(&f.seconds, "seconds", 0, "length of each measurement")

@@ -31,7 +31,7 @@ func newEndpointAddCommand() *cobra.Command {
 	var netns, ip, ifname string
 	var labels []string
 	c := &cobra.Command{
-		Use:   "add NAME --netns PATH|NAME",
+		Use:   "add [NAMESPACE/]NAME --netns PATH|NAME --ip ADDRESS",
 		Short: "Attach the network namespace of a pod",
 		Long:  "Attach the network namespace of a pod. Where it is attached already in the same way, nothing happens.",
 		Args:  cobra.ExactArgs(1),
@@ -59,7 +59,7 @@ func newEndpointAddCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&netns, "netns", "", "the pod's network namespace: a path, or a name under /run/netns (required)")
-	c.Flags().StringVar(&ip, "ip", "", "IPv4 address inside a node CIDR of the node; the agent chooses one when left out")
+	c.Flags().StringVar(&ip, "ip", "", "IPv4 address inside a node CIDR of the node (required)")
 	c.Flags().StringVar(&ifname, "ifname", "eth0", "the interface to make inside the pod")
 	c.Flags().StringArrayVar(&labels, "label", nil, "k=v; may be repeated")
 	to.flags(c)

@@ -1257,7 +1257,7 @@ type AddEndpointRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Path of a network namespace, or a name under /run/netns.
 	Netns string `protobuf:"bytes,2,opt,name=netns,proto3" json:"netns,omitempty"`
-	// IPv4 address inside one of the node's CIDRs; empty: the agent chooses one.
+	// IPv4 address inside one of the node's CIDRs; required.
 	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	// The interface to make inside the pod; "eth0" when left out.
 	Ifname        string            `protobuf:"bytes,4,opt,name=ifname,proto3" json:"ifname,omitempty"`
