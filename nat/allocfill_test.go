@@ -77,6 +77,10 @@ func TestFill(t *testing.T) {
 			}
 			refused()
 			// Closed or gone, a port serves again at once, and every worker.
+			ended := map[*testWorker]map[FlowID]bool{}
+			for _, w := range workers {
+				ended[w] = map[FlowID]bool{}
+			}
 			for _, end := range []func(w *testWorker, id FlowID){
 				func(w *testWorker, id FlowID) { w.Closed(id, 1e15) },
 				func(w *testWorker, id FlowID) { w.remove(id) },
@@ -84,28 +88,33 @@ func TestFill(t *testing.T) {
 				for i, w := range workers {
 					for other := range workers {
 						from := workers[(i+other)%len(workers)]
-						if len(from.flows) == 0 {
+						id := from.anyFlowBut(ended[from])
+						if id == 0 {
 							continue // the others were faster
 						}
-						var id FlowID
-						var port uint16
-						for flow, f := range from.flows {
-							id, port = flow, f.Port
-							break
-						}
+						port := from.port(id)
 						end(from, id)
+						ended[from][id] = true
 						got, result := w.try(fillRequest(60000+i, 1))
 						if result != OK || w.port(got) != port {
 							t.Fatalf("port %d has ended, and worker %d gets %d, %v", port, i, w.port(got), result)
 						}
 						refused()
-						delete(from.flows, id) // where it was lost to another worker
-						w.flows[got] = testFlow{Grant: w.flows[got].Grant}
 					}
 				}
 			}
 		})
 	}
+}
+
+// anyFlowBut gives a flow that is not among these; 0 if there is none.
+func (w *testWorker) anyFlowBut(not map[FlowID]bool) FlowID {
+	for id := range w.flows {
+		if !not[id] {
+			return id
+		}
+	}
+	return 0
 }
 
 // Another destination has all the ports again: they are shared, each worker's by
