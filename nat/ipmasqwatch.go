@@ -32,29 +32,23 @@ func WatchIPMasq(ctx context.Context, path string, profile Profile, log *slog.Lo
 	if err != nil {
 		return nil, fmt.Errorf("ip-masq-agent file: %w: make its directory or choose another file", err)
 	}
-	f := &ipmasqFile{path: path, profile: profile, log: log, updates: make(chan IPMasqUpdate)}
-	go func() {
-		defer close(f.updates)
-		f.look(ctx)
-		w.Run(ctx, func() { f.look(ctx) })
-	}()
-	return f.updates, nil
+	f := &ipmasqFile{path: path, profile: profile, log: log}
+	return follow(ctx, w, f.look), nil
 }
 
 type ipmasqFile struct {
 	path    string
 	profile Profile
 	log     *slog.Logger
-	updates chan IPMasqUpdate
 
 	looked bool
 	last   []byte // content at the last look; nil: it was missing or unreadable
 	failed string // why it could not be read
 }
 
-// look sends an update if there is something new. A missing file is one without
-// content: both mean the defaults.
-func (f *ipmasqFile) look(ctx context.Context) {
+// look reads the file. A missing one is one without content: both mean the
+// defaults.
+func (f *ipmasqFile) look() (u IPMasqUpdate, isNew bool) {
 	doc, err := os.ReadFile(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		doc, err = nil, nil
@@ -64,27 +58,18 @@ func (f *ipmasqFile) look(ctx context.Context) {
 		failed = err.Error()
 	}
 	if f.looked && failed == f.failed && bytes.Equal(doc, f.last) {
-		return
+		return IPMasqUpdate{}, false
 	}
 	f.looked, f.last, f.failed = true, doc, failed
 	if err != nil {
-		f.send(ctx, IPMasqUpdate{Err: fmt.Errorf("read the ip-masq-agent file: %w", err)})
-		return
+		return IPMasqUpdate{Err: fmt.Errorf("read the ip-masq-agent file: %w", err)}, true
 	}
 	c, err := ParseIPMasq(doc, f.profile)
 	if err != nil {
-		f.send(ctx, IPMasqUpdate{Err: fmt.Errorf("%s: %w", f.path, err)})
-		return
+		return IPMasqUpdate{Err: fmt.Errorf("%s: %w", f.path, err)}, true
 	}
 	for _, n := range c.Notes {
 		f.log.Warn("ip-masq-agent file", "file", f.path, "note", n)
 	}
-	f.send(ctx, IPMasqUpdate{Config: c})
-}
-
-func (f *ipmasqFile) send(ctx context.Context, u IPMasqUpdate) {
-	select {
-	case f.updates <- u:
-	case <-ctx.Done():
-	}
+	return IPMasqUpdate{Config: c}, true
 }

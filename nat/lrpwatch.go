@@ -33,21 +33,15 @@ func WatchRedirects(ctx context.Context, path string, log *slog.Logger) (<-chan 
 	if err != nil {
 		return nil, fmt.Errorf("redirects: %w: make its directory or choose another path", err)
 	}
-	f := &redirectsPath{path: path, updates: make(chan RedirectsUpdate)}
-	go func() {
-		defer close(f.updates)
-		f.look(ctx)
-		w.Run(ctx, func() { f.look(ctx) })
-	}()
-	return f.updates, nil
+	f := &redirectsPath{path: path}
+	return follow(ctx, w, f.look), nil
 }
 
 // maxManifestBytes bounds a file: the biggest set of redirects is far below.
 const maxManifestBytes = 16 << 20
 
 type redirectsPath struct {
-	path    string
-	updates chan RedirectsUpdate
+	path string
 
 	looked bool
 	last   []manifestFile
@@ -56,30 +50,22 @@ type redirectsPath struct {
 
 type manifestFile struct{ path, content string }
 
-// look sends an update if there is something new.
-func (f *redirectsPath) look(ctx context.Context) {
+// look reads all there is.
+func (f *redirectsPath) look() (u RedirectsUpdate, isNew bool) {
 	files, err := readManifests(f.path)
 	failed := ""
 	if err != nil {
 		failed = err.Error()
 	}
 	if f.looked && failed == f.failed && slices.Equal(files, f.last) {
-		return
+		return RedirectsUpdate{}, false
 	}
 	f.looked, f.last, f.failed = true, files, failed
 	if err != nil {
-		f.send(ctx, RedirectsUpdate{Err: fmt.Errorf("read the redirects: %w", err)})
-		return
+		return RedirectsUpdate{Err: fmt.Errorf("read the redirects: %w", err)}, true
 	}
 	specs, err := parseManifests(files)
-	f.send(ctx, RedirectsUpdate{Redirects: specs, Err: err})
-}
-
-func (f *redirectsPath) send(ctx context.Context, u RedirectsUpdate) {
-	select {
-	case f.updates <- u:
-	case <-ctx.Done():
-	}
+	return RedirectsUpdate{Redirects: specs, Err: err}, true
 }
 
 // readManifests gives the files in the order of their names.
