@@ -1073,6 +1073,86 @@ func (x *GetRedirectsResponse) GetItems() []*RedirectStatus {
 	return nil
 }
 
+type GetPoliciesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPoliciesRequest) Reset() {
+	*x = GetPoliciesRequest{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPoliciesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPoliciesRequest) ProtoMessage() {}
+
+func (x *GetPoliciesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPoliciesRequest.ProtoReflect.Descriptor instead.
+func (*GetPoliciesRequest) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{25}
+}
+
+type GetPoliciesResponse struct {
+	state         protoimpl.MessageState  `protogen:"open.v1"`
+	Items         []*EndpointPolicyStatus `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPoliciesResponse) Reset() {
+	*x = GetPoliciesResponse{}
+	mi := &file_ringway_v1_agent_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPoliciesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPoliciesResponse) ProtoMessage() {}
+
+func (x *GetPoliciesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_agent_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPoliciesResponse.ProtoReflect.Descriptor instead.
+func (*GetPoliciesResponse) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *GetPoliciesResponse) GetItems() []*EndpointPolicyStatus {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
 type FlushFlowsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Filter        *FlowFilter            `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
@@ -1082,7 +1162,7 @@ type FlushFlowsRequest struct {
 
 func (x *FlushFlowsRequest) Reset() {
 	*x = FlushFlowsRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[25]
+	mi := &file_ringway_v1_agent_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1174,7 @@ func (x *FlushFlowsRequest) String() string {
 func (*FlushFlowsRequest) ProtoMessage() {}
 
 func (x *FlushFlowsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[25]
+	mi := &file_ringway_v1_agent_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1187,7 @@ func (x *FlushFlowsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushFlowsRequest.ProtoReflect.Descriptor instead.
 func (*FlushFlowsRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{25}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *FlushFlowsRequest) GetFilter() *FlowFilter {
@@ -1127,7 +1207,7 @@ type FlushFlowsResponse struct {
 
 func (x *FlushFlowsResponse) Reset() {
 	*x = FlushFlowsResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[26]
+	mi := &file_ringway_v1_agent_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1139,7 +1219,7 @@ func (x *FlushFlowsResponse) String() string {
 func (*FlushFlowsResponse) ProtoMessage() {}
 
 func (x *FlushFlowsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[26]
+	mi := &file_ringway_v1_agent_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1152,7 +1232,7 @@ func (x *FlushFlowsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlushFlowsResponse.ProtoReflect.Descriptor instead.
 func (*FlushFlowsResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{26}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *FlushFlowsResponse) GetFlows() uint64 {
@@ -1171,7 +1251,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[27]
+	mi := &file_ringway_v1_agent_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1263,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[27]
+	mi := &file_ringway_v1_agent_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1276,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{27}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ApplyRequest) GetTableSet() *TableSet {
@@ -1216,7 +1296,7 @@ type ApplyResponse struct {
 
 func (x *ApplyResponse) Reset() {
 	*x = ApplyResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[28]
+	mi := &file_ringway_v1_agent_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1308,7 @@ func (x *ApplyResponse) String() string {
 func (*ApplyResponse) ProtoMessage() {}
 
 func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[28]
+	mi := &file_ringway_v1_agent_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1321,7 @@ func (x *ApplyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyResponse.ProtoReflect.Descriptor instead.
 func (*ApplyResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{28}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ApplyResponse) GetVersion() uint64 {
@@ -1257,18 +1337,20 @@ type AddEndpointRequest struct {
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Path of a network namespace, or a name under /run/netns.
 	Netns string `protobuf:"bytes,2,opt,name=netns,proto3" json:"netns,omitempty"`
-	// IPv4 address inside one of the node's CIDRs; required.
+	// IPv4 address inside one of the node's CIDRs; when left out, one that is free.
 	Address string `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	// The interface to make inside the pod; "eth0" when left out.
-	Ifname        string            `protobuf:"bytes,4,opt,name=ifname,proto3" json:"ifname,omitempty"`
-	Labels        map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Ifname string            `protobuf:"bytes,4,opt,name=ifname,proto3" json:"ifname,omitempty"`
+	Labels map[string]string `protobuf:"bytes,5,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Ports that policies may name, as in "http=80/TCP".
+	Ports         []string `protobuf:"bytes,6,rep,name=ports,proto3" json:"ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AddEndpointRequest) Reset() {
 	*x = AddEndpointRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[29]
+	mi := &file_ringway_v1_agent_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1362,7 @@ func (x *AddEndpointRequest) String() string {
 func (*AddEndpointRequest) ProtoMessage() {}
 
 func (x *AddEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[29]
+	mi := &file_ringway_v1_agent_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1375,7 @@ func (x *AddEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddEndpointRequest.ProtoReflect.Descriptor instead.
 func (*AddEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{29}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AddEndpointRequest) GetName() string {
@@ -1331,6 +1413,13 @@ func (x *AddEndpointRequest) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *AddEndpointRequest) GetPorts() []string {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
 type AddEndpointResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Endpoint      *Endpoint              `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
@@ -1340,7 +1429,7 @@ type AddEndpointResponse struct {
 
 func (x *AddEndpointResponse) Reset() {
 	*x = AddEndpointResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[30]
+	mi := &file_ringway_v1_agent_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1441,7 @@ func (x *AddEndpointResponse) String() string {
 func (*AddEndpointResponse) ProtoMessage() {}
 
 func (x *AddEndpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[30]
+	mi := &file_ringway_v1_agent_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1454,7 @@ func (x *AddEndpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddEndpointResponse.ProtoReflect.Descriptor instead.
 func (*AddEndpointResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{30}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AddEndpointResponse) GetEndpoint() *Endpoint {
@@ -1384,7 +1473,7 @@ type DeleteEndpointRequest struct {
 
 func (x *DeleteEndpointRequest) Reset() {
 	*x = DeleteEndpointRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[31]
+	mi := &file_ringway_v1_agent_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1485,7 @@ func (x *DeleteEndpointRequest) String() string {
 func (*DeleteEndpointRequest) ProtoMessage() {}
 
 func (x *DeleteEndpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[31]
+	mi := &file_ringway_v1_agent_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1498,7 @@ func (x *DeleteEndpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEndpointRequest.ProtoReflect.Descriptor instead.
 func (*DeleteEndpointRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{31}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeleteEndpointRequest) GetName() string {
@@ -1427,7 +1516,7 @@ type DeleteEndpointResponse struct {
 
 func (x *DeleteEndpointResponse) Reset() {
 	*x = DeleteEndpointResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[32]
+	mi := &file_ringway_v1_agent_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1439,7 +1528,7 @@ func (x *DeleteEndpointResponse) String() string {
 func (*DeleteEndpointResponse) ProtoMessage() {}
 
 func (x *DeleteEndpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[32]
+	mi := &file_ringway_v1_agent_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1452,7 +1541,7 @@ func (x *DeleteEndpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteEndpointResponse.ProtoReflect.Descriptor instead.
 func (*DeleteEndpointResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{32}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{34}
 }
 
 type CaptureRequest struct {
@@ -1470,7 +1559,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[33]
+	mi := &file_ringway_v1_agent_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1482,7 +1571,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[33]
+	mi := &file_ringway_v1_agent_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1495,7 +1584,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{33}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CaptureRequest) GetPort() string {
@@ -1535,7 +1624,7 @@ type CaptureResponse struct {
 
 func (x *CaptureResponse) Reset() {
 	*x = CaptureResponse{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[34]
+	mi := &file_ringway_v1_agent_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1636,7 @@ func (x *CaptureResponse) String() string {
 func (*CaptureResponse) ProtoMessage() {}
 
 func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[34]
+	mi := &file_ringway_v1_agent_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1649,7 @@ func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureResponse.ProtoReflect.Descriptor instead.
 func (*CaptureResponse) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{34}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CaptureResponse) GetPacket() *Packet {
@@ -1581,7 +1670,7 @@ type Refusal struct {
 
 func (x *Refusal) Reset() {
 	*x = Refusal{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[35]
+	mi := &file_ringway_v1_agent_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1593,7 +1682,7 @@ func (x *Refusal) String() string {
 func (*Refusal) ProtoMessage() {}
 
 func (x *Refusal) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[35]
+	mi := &file_ringway_v1_agent_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1606,7 +1695,7 @@ func (x *Refusal) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refusal.ProtoReflect.Descriptor instead.
 func (*Refusal) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{35}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Refusal) GetProblems() []*Problem {
@@ -1629,7 +1718,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_ringway_v1_agent_proto_msgTypes[36]
+	mi := &file_ringway_v1_agent_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1730,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_agent_proto_msgTypes[36]
+	mi := &file_ringway_v1_agent_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1743,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{36}
+	return file_ringway_v1_agent_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Problem) GetField() string {
@@ -1727,7 +1816,10 @@ const file_ringway_v1_agent_proto_rawDesc = "" +
 	"\x05items\x18\x01 \x03(\v2\x19.ringway.v1.ServiceStatusR\x05items\"\x15\n" +
 	"\x13GetRedirectsRequest\"H\n" +
 	"\x14GetRedirectsResponse\x120\n" +
-	"\x05items\x18\x01 \x03(\v2\x1a.ringway.v1.RedirectStatusR\x05items\"C\n" +
+	"\x05items\x18\x01 \x03(\v2\x1a.ringway.v1.RedirectStatusR\x05items\"\x14\n" +
+	"\x12GetPoliciesRequest\"M\n" +
+	"\x13GetPoliciesResponse\x126\n" +
+	"\x05items\x18\x01 \x03(\v2 .ringway.v1.EndpointPolicyStatusR\x05items\"C\n" +
 	"\x11FlushFlowsRequest\x12.\n" +
 	"\x06filter\x18\x01 \x01(\v2\x16.ringway.v1.FlowFilterR\x06filter\"*\n" +
 	"\x12FlushFlowsResponse\x12\x14\n" +
@@ -1735,13 +1827,14 @@ const file_ringway_v1_agent_proto_rawDesc = "" +
 	"\fApplyRequest\x121\n" +
 	"\ttable_set\x18\x01 \x01(\v2\x14.ringway.v1.TableSetR\btableSet\")\n" +
 	"\rApplyResponse\x12\x18\n" +
-	"\aversion\x18\x01 \x01(\x04R\aversion\"\xef\x01\n" +
+	"\aversion\x18\x01 \x01(\x04R\aversion\"\x85\x02\n" +
 	"\x12AddEndpointRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05netns\x18\x02 \x01(\tR\x05netns\x12\x18\n" +
 	"\aaddress\x18\x03 \x01(\tR\aaddress\x12\x16\n" +
 	"\x06ifname\x18\x04 \x01(\tR\x06ifname\x12B\n" +
-	"\x06labels\x18\x05 \x03(\v2*.ringway.v1.AddEndpointRequest.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x05 \x03(\v2*.ringway.v1.AddEndpointRequest.LabelsEntryR\x06labels\x12\x14\n" +
+	"\x05ports\x18\x06 \x03(\tR\x05ports\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"G\n" +
@@ -1762,7 +1855,7 @@ const file_ringway_v1_agent_proto_rawDesc = "" +
 	"\aProblem\x12\x14\n" +
 	"\x05field\x18\x01 \x01(\tR\x05field\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06remedy\x18\x03 \x01(\tR\x06remedy2\xa6\n" +
+	"\x06remedy\x18\x03 \x01(\tR\x06remedy2\xf8\n" +
 	"\n" +
 	"\fAgentService\x12H\n" +
 	"\tGetStatus\x12\x1c.ringway.v1.GetStatusRequest\x1a\x1d.ringway.v1.GetStatusResponse\x12G\n" +
@@ -1776,7 +1869,8 @@ const file_ringway_v1_agent_proto_rawDesc = "" +
 	"\x06GetNat\x12\x19.ringway.v1.GetNatRequest\x1a\x1a.ringway.v1.GetNatResponse\x12T\n" +
 	"\rGetMasquerade\x12 .ringway.v1.GetMasqueradeRequest\x1a!.ringway.v1.GetMasqueradeResponse\x12P\n" +
 	"\vGetServices\x12\x1e.ringway.v1.GetServicesRequest\x1a\x1f.ringway.v1.GetServicesResponse0\x01\x12S\n" +
-	"\fGetRedirects\x12\x1f.ringway.v1.GetRedirectsRequest\x1a .ringway.v1.GetRedirectsResponse0\x01\x12<\n" +
+	"\fGetRedirects\x12\x1f.ringway.v1.GetRedirectsRequest\x1a .ringway.v1.GetRedirectsResponse0\x01\x12P\n" +
+	"\vGetPolicies\x12\x1e.ringway.v1.GetPoliciesRequest\x1a\x1f.ringway.v1.GetPoliciesResponse0\x01\x12<\n" +
 	"\x05Apply\x12\x18.ringway.v1.ApplyRequest\x1a\x19.ringway.v1.ApplyResponse\x12N\n" +
 	"\vAddEndpoint\x12\x1e.ringway.v1.AddEndpointRequest\x1a\x1f.ringway.v1.AddEndpointResponse\x12W\n" +
 	"\x0eDeleteEndpoint\x12!.ringway.v1.DeleteEndpointRequest\x1a\".ringway.v1.DeleteEndpointResponse\x12K\n" +
@@ -1796,7 +1890,7 @@ func file_ringway_v1_agent_proto_rawDescGZIP() []byte {
 	return file_ringway_v1_agent_proto_rawDescData
 }
 
-var file_ringway_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_ringway_v1_agent_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_ringway_v1_agent_proto_goTypes = []any{
 	(*GetStatusRequest)(nil),       // 0: ringway.v1.GetStatusRequest
 	(*GetStatusResponse)(nil),      // 1: ringway.v1.GetStatusResponse
@@ -1823,93 +1917,99 @@ var file_ringway_v1_agent_proto_goTypes = []any{
 	(*GetServicesResponse)(nil),    // 22: ringway.v1.GetServicesResponse
 	(*GetRedirectsRequest)(nil),    // 23: ringway.v1.GetRedirectsRequest
 	(*GetRedirectsResponse)(nil),   // 24: ringway.v1.GetRedirectsResponse
-	(*FlushFlowsRequest)(nil),      // 25: ringway.v1.FlushFlowsRequest
-	(*FlushFlowsResponse)(nil),     // 26: ringway.v1.FlushFlowsResponse
-	(*ApplyRequest)(nil),           // 27: ringway.v1.ApplyRequest
-	(*ApplyResponse)(nil),          // 28: ringway.v1.ApplyResponse
-	(*AddEndpointRequest)(nil),     // 29: ringway.v1.AddEndpointRequest
-	(*AddEndpointResponse)(nil),    // 30: ringway.v1.AddEndpointResponse
-	(*DeleteEndpointRequest)(nil),  // 31: ringway.v1.DeleteEndpointRequest
-	(*DeleteEndpointResponse)(nil), // 32: ringway.v1.DeleteEndpointResponse
-	(*CaptureRequest)(nil),         // 33: ringway.v1.CaptureRequest
-	(*CaptureResponse)(nil),        // 34: ringway.v1.CaptureResponse
-	(*Refusal)(nil),                // 35: ringway.v1.Refusal
-	(*Problem)(nil),                // 36: ringway.v1.Problem
-	nil,                            // 37: ringway.v1.AddEndpointRequest.LabelsEntry
-	(*Status)(nil),                 // 38: ringway.v1.Status
-	(*NodeStatus)(nil),             // 39: ringway.v1.NodeStatus
-	(*Route)(nil),                  // 40: ringway.v1.Route
-	(*Neighbor)(nil),               // 41: ringway.v1.Neighbor
-	(*Endpoint)(nil),               // 42: ringway.v1.Endpoint
-	(*Port)(nil),                   // 43: ringway.v1.Port
-	(*Drop)(nil),                   // 44: ringway.v1.Drop
-	(*Flow)(nil),                   // 45: ringway.v1.Flow
-	(*Nat)(nil),                    // 46: ringway.v1.Nat
-	(*MasqueradeRule)(nil),         // 47: ringway.v1.MasqueradeRule
-	(*ServiceStatus)(nil),          // 48: ringway.v1.ServiceStatus
-	(*RedirectStatus)(nil),         // 49: ringway.v1.RedirectStatus
-	(*TableSet)(nil),               // 50: ringway.v1.TableSet
-	(*Packet)(nil),                 // 51: ringway.v1.Packet
+	(*GetPoliciesRequest)(nil),     // 25: ringway.v1.GetPoliciesRequest
+	(*GetPoliciesResponse)(nil),    // 26: ringway.v1.GetPoliciesResponse
+	(*FlushFlowsRequest)(nil),      // 27: ringway.v1.FlushFlowsRequest
+	(*FlushFlowsResponse)(nil),     // 28: ringway.v1.FlushFlowsResponse
+	(*ApplyRequest)(nil),           // 29: ringway.v1.ApplyRequest
+	(*ApplyResponse)(nil),          // 30: ringway.v1.ApplyResponse
+	(*AddEndpointRequest)(nil),     // 31: ringway.v1.AddEndpointRequest
+	(*AddEndpointResponse)(nil),    // 32: ringway.v1.AddEndpointResponse
+	(*DeleteEndpointRequest)(nil),  // 33: ringway.v1.DeleteEndpointRequest
+	(*DeleteEndpointResponse)(nil), // 34: ringway.v1.DeleteEndpointResponse
+	(*CaptureRequest)(nil),         // 35: ringway.v1.CaptureRequest
+	(*CaptureResponse)(nil),        // 36: ringway.v1.CaptureResponse
+	(*Refusal)(nil),                // 37: ringway.v1.Refusal
+	(*Problem)(nil),                // 38: ringway.v1.Problem
+	nil,                            // 39: ringway.v1.AddEndpointRequest.LabelsEntry
+	(*Status)(nil),                 // 40: ringway.v1.Status
+	(*NodeStatus)(nil),             // 41: ringway.v1.NodeStatus
+	(*Route)(nil),                  // 42: ringway.v1.Route
+	(*Neighbor)(nil),               // 43: ringway.v1.Neighbor
+	(*Endpoint)(nil),               // 44: ringway.v1.Endpoint
+	(*Port)(nil),                   // 45: ringway.v1.Port
+	(*Drop)(nil),                   // 46: ringway.v1.Drop
+	(*Flow)(nil),                   // 47: ringway.v1.Flow
+	(*Nat)(nil),                    // 48: ringway.v1.Nat
+	(*MasqueradeRule)(nil),         // 49: ringway.v1.MasqueradeRule
+	(*ServiceStatus)(nil),          // 50: ringway.v1.ServiceStatus
+	(*RedirectStatus)(nil),         // 51: ringway.v1.RedirectStatus
+	(*EndpointPolicyStatus)(nil),   // 52: ringway.v1.EndpointPolicyStatus
+	(*TableSet)(nil),               // 53: ringway.v1.TableSet
+	(*Packet)(nil),                 // 54: ringway.v1.Packet
 }
 var file_ringway_v1_agent_proto_depIdxs = []int32{
-	38, // 0: ringway.v1.GetStatusResponse.status:type_name -> ringway.v1.Status
-	39, // 1: ringway.v1.GetNodesResponse.items:type_name -> ringway.v1.NodeStatus
-	40, // 2: ringway.v1.GetRoutesResponse.items:type_name -> ringway.v1.Route
-	41, // 3: ringway.v1.GetNeighborsResponse.items:type_name -> ringway.v1.Neighbor
-	42, // 4: ringway.v1.GetEndpointsResponse.items:type_name -> ringway.v1.Endpoint
-	43, // 5: ringway.v1.GetPortsResponse.items:type_name -> ringway.v1.Port
-	44, // 6: ringway.v1.GetDropsResponse.items:type_name -> ringway.v1.Drop
+	40, // 0: ringway.v1.GetStatusResponse.status:type_name -> ringway.v1.Status
+	41, // 1: ringway.v1.GetNodesResponse.items:type_name -> ringway.v1.NodeStatus
+	42, // 2: ringway.v1.GetRoutesResponse.items:type_name -> ringway.v1.Route
+	43, // 3: ringway.v1.GetNeighborsResponse.items:type_name -> ringway.v1.Neighbor
+	44, // 4: ringway.v1.GetEndpointsResponse.items:type_name -> ringway.v1.Endpoint
+	45, // 5: ringway.v1.GetPortsResponse.items:type_name -> ringway.v1.Port
+	46, // 6: ringway.v1.GetDropsResponse.items:type_name -> ringway.v1.Drop
 	14, // 7: ringway.v1.GetFlowsRequest.filter:type_name -> ringway.v1.FlowFilter
-	45, // 8: ringway.v1.GetFlowsResponse.items:type_name -> ringway.v1.Flow
-	46, // 9: ringway.v1.GetNatResponse.nat:type_name -> ringway.v1.Nat
-	47, // 10: ringway.v1.GetMasqueradeResponse.items:type_name -> ringway.v1.MasqueradeRule
-	48, // 11: ringway.v1.GetServicesResponse.items:type_name -> ringway.v1.ServiceStatus
-	49, // 12: ringway.v1.GetRedirectsResponse.items:type_name -> ringway.v1.RedirectStatus
-	14, // 13: ringway.v1.FlushFlowsRequest.filter:type_name -> ringway.v1.FlowFilter
-	50, // 14: ringway.v1.ApplyRequest.table_set:type_name -> ringway.v1.TableSet
-	37, // 15: ringway.v1.AddEndpointRequest.labels:type_name -> ringway.v1.AddEndpointRequest.LabelsEntry
-	42, // 16: ringway.v1.AddEndpointResponse.endpoint:type_name -> ringway.v1.Endpoint
-	51, // 17: ringway.v1.CaptureResponse.packet:type_name -> ringway.v1.Packet
-	36, // 18: ringway.v1.Refusal.problems:type_name -> ringway.v1.Problem
-	0,  // 19: ringway.v1.AgentService.GetStatus:input_type -> ringway.v1.GetStatusRequest
-	2,  // 20: ringway.v1.AgentService.GetNodes:input_type -> ringway.v1.GetNodesRequest
-	4,  // 21: ringway.v1.AgentService.GetRoutes:input_type -> ringway.v1.GetRoutesRequest
-	6,  // 22: ringway.v1.AgentService.GetNeighbors:input_type -> ringway.v1.GetNeighborsRequest
-	8,  // 23: ringway.v1.AgentService.GetEndpoints:input_type -> ringway.v1.GetEndpointsRequest
-	10, // 24: ringway.v1.AgentService.GetPorts:input_type -> ringway.v1.GetPortsRequest
-	12, // 25: ringway.v1.AgentService.GetDrops:input_type -> ringway.v1.GetDropsRequest
-	15, // 26: ringway.v1.AgentService.GetFlows:input_type -> ringway.v1.GetFlowsRequest
-	17, // 27: ringway.v1.AgentService.GetNat:input_type -> ringway.v1.GetNatRequest
-	19, // 28: ringway.v1.AgentService.GetMasquerade:input_type -> ringway.v1.GetMasqueradeRequest
-	21, // 29: ringway.v1.AgentService.GetServices:input_type -> ringway.v1.GetServicesRequest
-	23, // 30: ringway.v1.AgentService.GetRedirects:input_type -> ringway.v1.GetRedirectsRequest
-	27, // 31: ringway.v1.AgentService.Apply:input_type -> ringway.v1.ApplyRequest
-	29, // 32: ringway.v1.AgentService.AddEndpoint:input_type -> ringway.v1.AddEndpointRequest
-	31, // 33: ringway.v1.AgentService.DeleteEndpoint:input_type -> ringway.v1.DeleteEndpointRequest
-	25, // 34: ringway.v1.AgentService.FlushFlows:input_type -> ringway.v1.FlushFlowsRequest
-	33, // 35: ringway.v1.AgentService.Capture:input_type -> ringway.v1.CaptureRequest
-	1,  // 36: ringway.v1.AgentService.GetStatus:output_type -> ringway.v1.GetStatusResponse
-	3,  // 37: ringway.v1.AgentService.GetNodes:output_type -> ringway.v1.GetNodesResponse
-	5,  // 38: ringway.v1.AgentService.GetRoutes:output_type -> ringway.v1.GetRoutesResponse
-	7,  // 39: ringway.v1.AgentService.GetNeighbors:output_type -> ringway.v1.GetNeighborsResponse
-	9,  // 40: ringway.v1.AgentService.GetEndpoints:output_type -> ringway.v1.GetEndpointsResponse
-	11, // 41: ringway.v1.AgentService.GetPorts:output_type -> ringway.v1.GetPortsResponse
-	13, // 42: ringway.v1.AgentService.GetDrops:output_type -> ringway.v1.GetDropsResponse
-	16, // 43: ringway.v1.AgentService.GetFlows:output_type -> ringway.v1.GetFlowsResponse
-	18, // 44: ringway.v1.AgentService.GetNat:output_type -> ringway.v1.GetNatResponse
-	20, // 45: ringway.v1.AgentService.GetMasquerade:output_type -> ringway.v1.GetMasqueradeResponse
-	22, // 46: ringway.v1.AgentService.GetServices:output_type -> ringway.v1.GetServicesResponse
-	24, // 47: ringway.v1.AgentService.GetRedirects:output_type -> ringway.v1.GetRedirectsResponse
-	28, // 48: ringway.v1.AgentService.Apply:output_type -> ringway.v1.ApplyResponse
-	30, // 49: ringway.v1.AgentService.AddEndpoint:output_type -> ringway.v1.AddEndpointResponse
-	32, // 50: ringway.v1.AgentService.DeleteEndpoint:output_type -> ringway.v1.DeleteEndpointResponse
-	26, // 51: ringway.v1.AgentService.FlushFlows:output_type -> ringway.v1.FlushFlowsResponse
-	34, // 52: ringway.v1.AgentService.Capture:output_type -> ringway.v1.CaptureResponse
-	36, // [36:53] is the sub-list for method output_type
-	19, // [19:36] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	47, // 8: ringway.v1.GetFlowsResponse.items:type_name -> ringway.v1.Flow
+	48, // 9: ringway.v1.GetNatResponse.nat:type_name -> ringway.v1.Nat
+	49, // 10: ringway.v1.GetMasqueradeResponse.items:type_name -> ringway.v1.MasqueradeRule
+	50, // 11: ringway.v1.GetServicesResponse.items:type_name -> ringway.v1.ServiceStatus
+	51, // 12: ringway.v1.GetRedirectsResponse.items:type_name -> ringway.v1.RedirectStatus
+	52, // 13: ringway.v1.GetPoliciesResponse.items:type_name -> ringway.v1.EndpointPolicyStatus
+	14, // 14: ringway.v1.FlushFlowsRequest.filter:type_name -> ringway.v1.FlowFilter
+	53, // 15: ringway.v1.ApplyRequest.table_set:type_name -> ringway.v1.TableSet
+	39, // 16: ringway.v1.AddEndpointRequest.labels:type_name -> ringway.v1.AddEndpointRequest.LabelsEntry
+	44, // 17: ringway.v1.AddEndpointResponse.endpoint:type_name -> ringway.v1.Endpoint
+	54, // 18: ringway.v1.CaptureResponse.packet:type_name -> ringway.v1.Packet
+	38, // 19: ringway.v1.Refusal.problems:type_name -> ringway.v1.Problem
+	0,  // 20: ringway.v1.AgentService.GetStatus:input_type -> ringway.v1.GetStatusRequest
+	2,  // 21: ringway.v1.AgentService.GetNodes:input_type -> ringway.v1.GetNodesRequest
+	4,  // 22: ringway.v1.AgentService.GetRoutes:input_type -> ringway.v1.GetRoutesRequest
+	6,  // 23: ringway.v1.AgentService.GetNeighbors:input_type -> ringway.v1.GetNeighborsRequest
+	8,  // 24: ringway.v1.AgentService.GetEndpoints:input_type -> ringway.v1.GetEndpointsRequest
+	10, // 25: ringway.v1.AgentService.GetPorts:input_type -> ringway.v1.GetPortsRequest
+	12, // 26: ringway.v1.AgentService.GetDrops:input_type -> ringway.v1.GetDropsRequest
+	15, // 27: ringway.v1.AgentService.GetFlows:input_type -> ringway.v1.GetFlowsRequest
+	17, // 28: ringway.v1.AgentService.GetNat:input_type -> ringway.v1.GetNatRequest
+	19, // 29: ringway.v1.AgentService.GetMasquerade:input_type -> ringway.v1.GetMasqueradeRequest
+	21, // 30: ringway.v1.AgentService.GetServices:input_type -> ringway.v1.GetServicesRequest
+	23, // 31: ringway.v1.AgentService.GetRedirects:input_type -> ringway.v1.GetRedirectsRequest
+	25, // 32: ringway.v1.AgentService.GetPolicies:input_type -> ringway.v1.GetPoliciesRequest
+	29, // 33: ringway.v1.AgentService.Apply:input_type -> ringway.v1.ApplyRequest
+	31, // 34: ringway.v1.AgentService.AddEndpoint:input_type -> ringway.v1.AddEndpointRequest
+	33, // 35: ringway.v1.AgentService.DeleteEndpoint:input_type -> ringway.v1.DeleteEndpointRequest
+	27, // 36: ringway.v1.AgentService.FlushFlows:input_type -> ringway.v1.FlushFlowsRequest
+	35, // 37: ringway.v1.AgentService.Capture:input_type -> ringway.v1.CaptureRequest
+	1,  // 38: ringway.v1.AgentService.GetStatus:output_type -> ringway.v1.GetStatusResponse
+	3,  // 39: ringway.v1.AgentService.GetNodes:output_type -> ringway.v1.GetNodesResponse
+	5,  // 40: ringway.v1.AgentService.GetRoutes:output_type -> ringway.v1.GetRoutesResponse
+	7,  // 41: ringway.v1.AgentService.GetNeighbors:output_type -> ringway.v1.GetNeighborsResponse
+	9,  // 42: ringway.v1.AgentService.GetEndpoints:output_type -> ringway.v1.GetEndpointsResponse
+	11, // 43: ringway.v1.AgentService.GetPorts:output_type -> ringway.v1.GetPortsResponse
+	13, // 44: ringway.v1.AgentService.GetDrops:output_type -> ringway.v1.GetDropsResponse
+	16, // 45: ringway.v1.AgentService.GetFlows:output_type -> ringway.v1.GetFlowsResponse
+	18, // 46: ringway.v1.AgentService.GetNat:output_type -> ringway.v1.GetNatResponse
+	20, // 47: ringway.v1.AgentService.GetMasquerade:output_type -> ringway.v1.GetMasqueradeResponse
+	22, // 48: ringway.v1.AgentService.GetServices:output_type -> ringway.v1.GetServicesResponse
+	24, // 49: ringway.v1.AgentService.GetRedirects:output_type -> ringway.v1.GetRedirectsResponse
+	26, // 50: ringway.v1.AgentService.GetPolicies:output_type -> ringway.v1.GetPoliciesResponse
+	30, // 51: ringway.v1.AgentService.Apply:output_type -> ringway.v1.ApplyResponse
+	32, // 52: ringway.v1.AgentService.AddEndpoint:output_type -> ringway.v1.AddEndpointResponse
+	34, // 53: ringway.v1.AgentService.DeleteEndpoint:output_type -> ringway.v1.DeleteEndpointResponse
+	28, // 54: ringway.v1.AgentService.FlushFlows:output_type -> ringway.v1.FlushFlowsResponse
+	36, // 55: ringway.v1.AgentService.Capture:output_type -> ringway.v1.CaptureResponse
+	38, // [38:56] is the sub-list for method output_type
+	20, // [20:38] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_ringway_v1_agent_proto_init() }
@@ -1925,7 +2025,7 @@ func file_ringway_v1_agent_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ringway_v1_agent_proto_rawDesc), len(file_ringway_v1_agent_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

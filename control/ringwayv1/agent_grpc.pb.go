@@ -31,6 +31,7 @@ const (
 	AgentService_GetMasquerade_FullMethodName  = "/ringway.v1.AgentService/GetMasquerade"
 	AgentService_GetServices_FullMethodName    = "/ringway.v1.AgentService/GetServices"
 	AgentService_GetRedirects_FullMethodName   = "/ringway.v1.AgentService/GetRedirects"
+	AgentService_GetPolicies_FullMethodName    = "/ringway.v1.AgentService/GetPolicies"
 	AgentService_Apply_FullMethodName          = "/ringway.v1.AgentService/Apply"
 	AgentService_AddEndpoint_FullMethodName    = "/ringway.v1.AgentService/AddEndpoint"
 	AgentService_DeleteEndpoint_FullMethodName = "/ringway.v1.AgentService/DeleteEndpoint"
@@ -58,6 +59,8 @@ type AgentServiceClient interface {
 	GetMasquerade(ctx context.Context, in *GetMasqueradeRequest, opts ...grpc.CallOption) (*GetMasqueradeResponse, error)
 	GetServices(ctx context.Context, in *GetServicesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetServicesResponse], error)
 	GetRedirects(ctx context.Context, in *GetRedirectsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetRedirectsResponse], error)
+	// GetPolicies is what may reach and leave each local endpoint, rule by rule.
+	GetPolicies(ctx context.Context, in *GetPoliciesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetPoliciesResponse], error)
 	// Apply puts a table set in force. A set that is refused leaves the one
 	// before untouched and answers INVALID_ARGUMENT with a Refusal in the details.
 	Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResponse, error)
@@ -264,6 +267,25 @@ func (c *agentServiceClient) GetRedirects(ctx context.Context, in *GetRedirectsR
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_GetRedirectsClient = grpc.ServerStreamingClient[GetRedirectsResponse]
 
+func (c *agentServiceClient) GetPolicies(ctx context.Context, in *GetPoliciesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[GetPoliciesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[7], AgentService_GetPolicies_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetPoliciesRequest, GetPoliciesResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_GetPoliciesClient = grpc.ServerStreamingClient[GetPoliciesResponse]
+
 func (c *agentServiceClient) Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*ApplyResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ApplyResponse)
@@ -306,7 +328,7 @@ func (c *agentServiceClient) FlushFlows(ctx context.Context, in *FlushFlowsReque
 
 func (c *agentServiceClient) Capture(ctx context.Context, in *CaptureRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CaptureResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[7], AgentService_Capture_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &AgentService_ServiceDesc.Streams[8], AgentService_Capture_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -343,6 +365,8 @@ type AgentServiceServer interface {
 	GetMasquerade(context.Context, *GetMasqueradeRequest) (*GetMasqueradeResponse, error)
 	GetServices(*GetServicesRequest, grpc.ServerStreamingServer[GetServicesResponse]) error
 	GetRedirects(*GetRedirectsRequest, grpc.ServerStreamingServer[GetRedirectsResponse]) error
+	// GetPolicies is what may reach and leave each local endpoint, rule by rule.
+	GetPolicies(*GetPoliciesRequest, grpc.ServerStreamingServer[GetPoliciesResponse]) error
 	// Apply puts a table set in force. A set that is refused leaves the one
 	// before untouched and answers INVALID_ARGUMENT with a Refusal in the details.
 	Apply(context.Context, *ApplyRequest) (*ApplyResponse, error)
@@ -401,6 +425,9 @@ func (UnimplementedAgentServiceServer) GetServices(*GetServicesRequest, grpc.Ser
 }
 func (UnimplementedAgentServiceServer) GetRedirects(*GetRedirectsRequest, grpc.ServerStreamingServer[GetRedirectsResponse]) error {
 	return status.Error(codes.Unimplemented, "method GetRedirects not implemented")
+}
+func (UnimplementedAgentServiceServer) GetPolicies(*GetPoliciesRequest, grpc.ServerStreamingServer[GetPoliciesResponse]) error {
+	return status.Error(codes.Unimplemented, "method GetPolicies not implemented")
 }
 func (UnimplementedAgentServiceServer) Apply(context.Context, *ApplyRequest) (*ApplyResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Apply not implemented")
@@ -605,6 +632,17 @@ func _AgentService_GetRedirects_Handler(srv interface{}, stream grpc.ServerStrea
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AgentService_GetRedirectsServer = grpc.ServerStreamingServer[GetRedirectsResponse]
 
+func _AgentService_GetPolicies_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetPoliciesRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AgentServiceServer).GetPolicies(m, &grpc.GenericServerStream[GetPoliciesRequest, GetPoliciesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type AgentService_GetPoliciesServer = grpc.ServerStreamingServer[GetPoliciesResponse]
+
 func _AgentService_Apply_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ApplyRequest)
 	if err := dec(in); err != nil {
@@ -766,6 +804,11 @@ var AgentService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "GetRedirects",
 			Handler:       _AgentService_GetRedirects_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "GetPolicies",
+			Handler:       _AgentService_GetPolicies_Handler,
 			ServerStreams: true,
 		},
 		{

@@ -44,7 +44,9 @@ type TableSet struct {
 	Services []*Service `protobuf:"bytes,7,rep,name=services,proto3" json:"services,omitempty"`
 	// What pods reach on their own node instead, at most 1024. An agent's
 	// redirects file adds to them.
-	Redirects     []*Redirect `protobuf:"bytes,8,rep,name=redirects,proto3" json:"redirects,omitempty"`
+	Redirects []*Redirect `protobuf:"bytes,8,rep,name=redirects,proto3" json:"redirects,omitempty"`
+	// Who may talk with whom. Without this section everybody may.
+	Policy        *Policy `protobuf:"bytes,9,opt,name=policy,proto3" json:"policy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -131,6 +133,13 @@ func (x *TableSet) GetServices() []*Service {
 func (x *TableSet) GetRedirects() []*Redirect {
 	if x != nil {
 		return x.Redirects
+	}
+	return nil
+}
+
+func (x *TableSet) GetPolicy() *Policy {
+	if x != nil {
+		return x.Policy
 	}
 	return nil
 }
@@ -1161,7 +1170,7 @@ var File_ringway_v1_tables_proto protoreflect.FileDescriptor
 const file_ringway_v1_tables_proto_rawDesc = "" +
 	"\n" +
 	"\x17ringway/v1/tables.proto\x12\n" +
-	"ringway.v1\"\xc9\x02\n" +
+	"ringway.v1\x1a\x17ringway/v1/policy.proto\"\xf5\x02\n" +
 	"\bTableSet\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x18\n" +
 	"\arouting\x18\x02 \x01(\tR\arouting\x12'\n" +
@@ -1172,7 +1181,8 @@ const file_ringway_v1_tables_proto_rawDesc = "" +
 	"masquerade\x18\x06 \x01(\v2\x16.ringway.v1.MasqueradeR\n" +
 	"masquerade\x12/\n" +
 	"\bservices\x18\a \x03(\v2\x13.ringway.v1.ServiceR\bservices\x122\n" +
-	"\tredirects\x18\b \x03(\v2\x14.ringway.v1.RedirectR\tredirects\"\xb1\x01\n" +
+	"\tredirects\x18\b \x03(\v2\x14.ringway.v1.RedirectR\tredirects\x12*\n" +
+	"\x06policy\x18\t \x01(\v2\x12.ringway.v1.PolicyR\x06policy\"\xb1\x01\n" +
 	"\x05Vxlan\x12\x15\n" +
 	"\x03vni\x18\x01 \x01(\rH\x00R\x03vni\x88\x01\x01\x12\x17\n" +
 	"\x04port\x18\x02 \x01(\rH\x01R\x04port\x88\x01\x01\x12!\n" +
@@ -1284,6 +1294,7 @@ var file_ringway_v1_tables_proto_goTypes = []any{
 	(*LabelSelector)(nil),      // 13: ringway.v1.LabelSelector
 	(*LabelRequirement)(nil),   // 14: ringway.v1.LabelRequirement
 	nil,                        // 15: ringway.v1.LabelSelector.MatchLabelsEntry
+	(*Policy)(nil),             // 16: ringway.v1.Policy
 }
 var file_ringway_v1_tables_proto_depIdxs = []int32{
 	1,  // 0: ringway.v1.TableSet.vxlan:type_name -> ringway.v1.Vxlan
@@ -1291,23 +1302,24 @@ var file_ringway_v1_tables_proto_depIdxs = []int32{
 	3,  // 2: ringway.v1.TableSet.masquerade:type_name -> ringway.v1.Masquerade
 	5,  // 3: ringway.v1.TableSet.services:type_name -> ringway.v1.Service
 	7,  // 4: ringway.v1.TableSet.redirects:type_name -> ringway.v1.Redirect
-	4,  // 5: ringway.v1.Masquerade.rules:type_name -> ringway.v1.MasqueradeRuleSpec
-	6,  // 6: ringway.v1.Service.ports:type_name -> ringway.v1.ServicePort
-	8,  // 7: ringway.v1.Redirect.redirect_frontend:type_name -> ringway.v1.RedirectFrontend
-	11, // 8: ringway.v1.Redirect.redirect_backend:type_name -> ringway.v1.RedirectBackend
-	9,  // 9: ringway.v1.RedirectFrontend.address_matcher:type_name -> ringway.v1.AddressMatcher
-	10, // 10: ringway.v1.RedirectFrontend.service_matcher:type_name -> ringway.v1.ServiceMatcher
-	12, // 11: ringway.v1.AddressMatcher.to_ports:type_name -> ringway.v1.PortInfo
-	12, // 12: ringway.v1.ServiceMatcher.to_ports:type_name -> ringway.v1.PortInfo
-	13, // 13: ringway.v1.RedirectBackend.local_endpoint_selector:type_name -> ringway.v1.LabelSelector
-	12, // 14: ringway.v1.RedirectBackend.to_ports:type_name -> ringway.v1.PortInfo
-	15, // 15: ringway.v1.LabelSelector.match_labels:type_name -> ringway.v1.LabelSelector.MatchLabelsEntry
-	14, // 16: ringway.v1.LabelSelector.match_expressions:type_name -> ringway.v1.LabelRequirement
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	16, // 5: ringway.v1.TableSet.policy:type_name -> ringway.v1.Policy
+	4,  // 6: ringway.v1.Masquerade.rules:type_name -> ringway.v1.MasqueradeRuleSpec
+	6,  // 7: ringway.v1.Service.ports:type_name -> ringway.v1.ServicePort
+	8,  // 8: ringway.v1.Redirect.redirect_frontend:type_name -> ringway.v1.RedirectFrontend
+	11, // 9: ringway.v1.Redirect.redirect_backend:type_name -> ringway.v1.RedirectBackend
+	9,  // 10: ringway.v1.RedirectFrontend.address_matcher:type_name -> ringway.v1.AddressMatcher
+	10, // 11: ringway.v1.RedirectFrontend.service_matcher:type_name -> ringway.v1.ServiceMatcher
+	12, // 12: ringway.v1.AddressMatcher.to_ports:type_name -> ringway.v1.PortInfo
+	12, // 13: ringway.v1.ServiceMatcher.to_ports:type_name -> ringway.v1.PortInfo
+	13, // 14: ringway.v1.RedirectBackend.local_endpoint_selector:type_name -> ringway.v1.LabelSelector
+	12, // 15: ringway.v1.RedirectBackend.to_ports:type_name -> ringway.v1.PortInfo
+	15, // 16: ringway.v1.LabelSelector.match_labels:type_name -> ringway.v1.LabelSelector.MatchLabelsEntry
+	14, // 17: ringway.v1.LabelSelector.match_expressions:type_name -> ringway.v1.LabelRequirement
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_ringway_v1_tables_proto_init() }
@@ -1315,6 +1327,7 @@ func file_ringway_v1_tables_proto_init() {
 	if File_ringway_v1_tables_proto != nil {
 		return
 	}
+	file_ringway_v1_policy_proto_init()
 	file_ringway_v1_tables_proto_msgTypes[1].OneofWrappers = []any{}
 	file_ringway_v1_tables_proto_msgTypes[3].OneofWrappers = []any{}
 	type x struct{}

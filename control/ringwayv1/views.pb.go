@@ -41,11 +41,14 @@ type Status struct {
 	Endpoints    uint32 `protobuf:"varint,10,opt,name=endpoints,proto3" json:"endpoints,omitempty"`
 	MaxEndpoints uint32 `protobuf:"varint,11,opt,name=max_endpoints,json=maxEndpoints,proto3" json:"max_endpoints,omitempty"`
 	// UMEM, rings and what the kernel keeps for them.
-	MemoryBytes   uint64            `protobuf:"varint,12,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
-	Workers       []*Worker         `protobuf:"bytes,13,rep,name=workers,proto3" json:"workers,omitempty"`
-	Ports         []*Port           `protobuf:"bytes,14,rep,name=ports,proto3" json:"ports,omitempty"`
-	Conntrack     *ConntrackStatus  `protobuf:"bytes,15,opt,name=conntrack,proto3" json:"conntrack,omitempty"`
-	Masquerade    *MasqueradeStatus `protobuf:"bytes,16,opt,name=masquerade,proto3" json:"masquerade,omitempty"`
+	MemoryBytes uint64            `protobuf:"varint,12,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	Workers     []*Worker         `protobuf:"bytes,13,rep,name=workers,proto3" json:"workers,omitempty"`
+	Ports       []*Port           `protobuf:"bytes,14,rep,name=ports,proto3" json:"ports,omitempty"`
+	Conntrack   *ConntrackStatus  `protobuf:"bytes,15,opt,name=conntrack,proto3" json:"conntrack,omitempty"`
+	Masquerade  *MasqueradeStatus `protobuf:"bytes,16,opt,name=masquerade,proto3" json:"masquerade,omitempty"`
+	Policy      *PolicyStatus     `protobuf:"bytes,17,opt,name=policy,proto3" json:"policy,omitempty"`
+	// Absent: no controller is configured.
+	Controller    *ControllerConnection `protobuf:"bytes,18,opt,name=controller,proto3" json:"controller,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -192,6 +195,410 @@ func (x *Status) GetMasquerade() *MasqueradeStatus {
 	return nil
 }
 
+func (x *Status) GetPolicy() *PolicyStatus {
+	if x != nil {
+		return x.Policy
+	}
+	return nil
+}
+
+func (x *Status) GetController() *ControllerConnection {
+	if x != nil {
+		return x.Controller
+	}
+	return nil
+}
+
+// PolicyStatus says how policy is used on the node. What is counted is counted
+// since the agent started.
+type PolicyStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "off" (the table set has no policy section), "enforce" or "audit".
+	Mode       string `protobuf:"bytes,1,opt,name=mode,proto3" json:"mode,omitempty"`
+	Identities uint64 `protobuf:"varint,2,opt,name=identities,proto3" json:"identities,omitempty"`
+	// Addresses with an identity.
+	Addresses uint64 `protobuf:"varint,3,opt,name=addresses,proto3" json:"addresses,omitempty"`
+	// New flows and flows that were decided anew, by verdict.
+	Allowed uint64 `protobuf:"varint,4,opt,name=allowed,proto3" json:"allowed,omitempty"`
+	Denied  uint64 `protobuf:"varint,5,opt,name=denied,proto3" json:"denied,omitempty"`
+	// Would have been denied, and were forwarded (mode "audit").
+	Audited uint64 `protobuf:"varint,6,opt,name=audited,proto3" json:"audited,omitempty"`
+	// Flows that were decided anew because a policy changed.
+	Redecided     uint64 `protobuf:"varint,7,opt,name=redecided,proto3" json:"redecided,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyStatus) Reset() {
+	*x = PolicyStatus{}
+	mi := &file_ringway_v1_views_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyStatus) ProtoMessage() {}
+
+func (x *PolicyStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyStatus.ProtoReflect.Descriptor instead.
+func (*PolicyStatus) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *PolicyStatus) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *PolicyStatus) GetIdentities() uint64 {
+	if x != nil {
+		return x.Identities
+	}
+	return 0
+}
+
+func (x *PolicyStatus) GetAddresses() uint64 {
+	if x != nil {
+		return x.Addresses
+	}
+	return 0
+}
+
+func (x *PolicyStatus) GetAllowed() uint64 {
+	if x != nil {
+		return x.Allowed
+	}
+	return 0
+}
+
+func (x *PolicyStatus) GetDenied() uint64 {
+	if x != nil {
+		return x.Denied
+	}
+	return 0
+}
+
+func (x *PolicyStatus) GetAudited() uint64 {
+	if x != nil {
+		return x.Audited
+	}
+	return 0
+}
+
+func (x *PolicyStatus) GetRedecided() uint64 {
+	if x != nil {
+		return x.Redecided
+	}
+	return 0
+}
+
+// ControllerConnection says how the agent gets its table sets.
+type ControllerConnection struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in "192.168.0.10:6650"; of those configured, the one that is or was used.
+	Address   string `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Connected bool   `protobuf:"varint,2,opt,name=connected,proto3" json:"connected,omitempty"`
+	// Since when it is or is not.
+	Since *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	// Why the last attempt failed; empty while connected.
+	Error   string `protobuf:"bytes,4,opt,name=error,proto3" json:"error,omitempty"`
+	Cluster string `protobuf:"bytes,5,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// When the controller last confirmed that the version in force is current.
+	Confirmed *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=confirmed,proto3" json:"confirmed,omitempty"`
+	// When the certificate of the node expires.
+	CertificateExpires *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=certificate_expires,json=certificateExpires,proto3" json:"certificate_expires,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *ControllerConnection) Reset() {
+	*x = ControllerConnection{}
+	mi := &file_ringway_v1_views_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ControllerConnection) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ControllerConnection) ProtoMessage() {}
+
+func (x *ControllerConnection) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ControllerConnection.ProtoReflect.Descriptor instead.
+func (*ControllerConnection) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ControllerConnection) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *ControllerConnection) GetConnected() bool {
+	if x != nil {
+		return x.Connected
+	}
+	return false
+}
+
+func (x *ControllerConnection) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *ControllerConnection) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *ControllerConnection) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *ControllerConnection) GetConfirmed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Confirmed
+	}
+	return nil
+}
+
+func (x *ControllerConnection) GetCertificateExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CertificateExpires
+	}
+	return nil
+}
+
+// EndpointPolicyStatus is the policy of one local endpoint.
+type EndpointPolicyStatus struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Endpoint string                 `protobuf:"bytes,1,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// 0: none is known yet; the endpoint gets and sends nothing.
+	Identity      uint32                 `protobuf:"varint,2,opt,name=identity,proto3" json:"identity,omitempty"`
+	Namespace     string                 `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Labels        map[string]string      `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Ingress       *DirectionPolicyStatus `protobuf:"bytes,5,opt,name=ingress,proto3" json:"ingress,omitempty"`
+	Egress        *DirectionPolicyStatus `protobuf:"bytes,6,opt,name=egress,proto3" json:"egress,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndpointPolicyStatus) Reset() {
+	*x = EndpointPolicyStatus{}
+	mi := &file_ringway_v1_views_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndpointPolicyStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndpointPolicyStatus) ProtoMessage() {}
+
+func (x *EndpointPolicyStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndpointPolicyStatus.ProtoReflect.Descriptor instead.
+func (*EndpointPolicyStatus) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *EndpointPolicyStatus) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *EndpointPolicyStatus) GetIdentity() uint32 {
+	if x != nil {
+		return x.Identity
+	}
+	return 0
+}
+
+func (x *EndpointPolicyStatus) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *EndpointPolicyStatus) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+func (x *EndpointPolicyStatus) GetIngress() *DirectionPolicyStatus {
+	if x != nil {
+		return x.Ingress
+	}
+	return nil
+}
+
+func (x *EndpointPolicyStatus) GetEgress() *DirectionPolicyStatus {
+	if x != nil {
+		return x.Egress
+	}
+	return nil
+}
+
+// DirectionPolicyStatus is one direction of it.
+type DirectionPolicyStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "allow", or "deny": what happens to what no rule matches.
+	DefaultAction string              `protobuf:"bytes,1,opt,name=default_action,json=defaultAction,proto3" json:"default_action,omitempty"`
+	Rules         []*PolicyRuleStatus `protobuf:"bytes,2,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DirectionPolicyStatus) Reset() {
+	*x = DirectionPolicyStatus{}
+	mi := &file_ringway_v1_views_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DirectionPolicyStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DirectionPolicyStatus) ProtoMessage() {}
+
+func (x *DirectionPolicyStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DirectionPolicyStatus.ProtoReflect.Descriptor instead.
+func (*DirectionPolicyStatus) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *DirectionPolicyStatus) GetDefaultAction() string {
+	if x != nil {
+		return x.DefaultAction
+	}
+	return ""
+}
+
+func (x *DirectionPolicyStatus) GetRules() []*PolicyRuleStatus {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+type PolicyRuleStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Rule  *PolicyRule            `protobuf:"bytes,1,opt,name=rule,proto3" json:"rule,omitempty"`
+	// New flows of this endpoint that it decided since it is there.
+	Flows         uint64 `protobuf:"varint,2,opt,name=flows,proto3" json:"flows,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PolicyRuleStatus) Reset() {
+	*x = PolicyRuleStatus{}
+	mi := &file_ringway_v1_views_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PolicyRuleStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PolicyRuleStatus) ProtoMessage() {}
+
+func (x *PolicyRuleStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_ringway_v1_views_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PolicyRuleStatus.ProtoReflect.Descriptor instead.
+func (*PolicyRuleStatus) Descriptor() ([]byte, []int) {
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PolicyRuleStatus) GetRule() *PolicyRule {
+	if x != nil {
+		return x.Rule
+	}
+	return nil
+}
+
+func (x *PolicyRuleStatus) GetFlows() uint64 {
+	if x != nil {
+		return x.Flows
+	}
+	return 0
+}
+
 // TablesStatus says which table set is in force.
 type TablesStatus struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
@@ -208,7 +615,7 @@ type TablesStatus struct {
 
 func (x *TablesStatus) Reset() {
 	*x = TablesStatus{}
-	mi := &file_ringway_v1_views_proto_msgTypes[1]
+	mi := &file_ringway_v1_views_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -220,7 +627,7 @@ func (x *TablesStatus) String() string {
 func (*TablesStatus) ProtoMessage() {}
 
 func (x *TablesStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[1]
+	mi := &file_ringway_v1_views_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -233,7 +640,7 @@ func (x *TablesStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TablesStatus.ProtoReflect.Descriptor instead.
 func (*TablesStatus) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{1}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *TablesStatus) GetVersion() uint64 {
@@ -294,7 +701,7 @@ type ConntrackStatus struct {
 
 func (x *ConntrackStatus) Reset() {
 	*x = ConntrackStatus{}
-	mi := &file_ringway_v1_views_proto_msgTypes[2]
+	mi := &file_ringway_v1_views_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -306,7 +713,7 @@ func (x *ConntrackStatus) String() string {
 func (*ConntrackStatus) ProtoMessage() {}
 
 func (x *ConntrackStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[2]
+	mi := &file_ringway_v1_views_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -319,7 +726,7 @@ func (x *ConntrackStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConntrackStatus.ProtoReflect.Descriptor instead.
 func (*ConntrackStatus) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{2}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ConntrackStatus) GetFlows() uint64 {
@@ -438,7 +845,7 @@ type MasqueradeStatus struct {
 
 func (x *MasqueradeStatus) Reset() {
 	*x = MasqueradeStatus{}
-	mi := &file_ringway_v1_views_proto_msgTypes[3]
+	mi := &file_ringway_v1_views_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -450,7 +857,7 @@ func (x *MasqueradeStatus) String() string {
 func (*MasqueradeStatus) ProtoMessage() {}
 
 func (x *MasqueradeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[3]
+	mi := &file_ringway_v1_views_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -463,7 +870,7 @@ func (x *MasqueradeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MasqueradeStatus.ProtoReflect.Descriptor instead.
 func (*MasqueradeStatus) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{3}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MasqueradeStatus) GetEnabled() bool {
@@ -565,7 +972,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_ringway_v1_views_proto_msgTypes[4]
+	mi := &file_ringway_v1_views_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +984,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[4]
+	mi := &file_ringway_v1_views_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +997,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{4}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Worker) GetId() uint32 {
@@ -708,7 +1115,7 @@ type Frames struct {
 
 func (x *Frames) Reset() {
 	*x = Frames{}
-	mi := &file_ringway_v1_views_proto_msgTypes[5]
+	mi := &file_ringway_v1_views_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +1127,7 @@ func (x *Frames) String() string {
 func (*Frames) ProtoMessage() {}
 
 func (x *Frames) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[5]
+	mi := &file_ringway_v1_views_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +1140,7 @@ func (x *Frames) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Frames.ProtoReflect.Descriptor instead.
 func (*Frames) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{5}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Frames) GetTotal() int64 {
@@ -811,7 +1218,7 @@ type Port struct {
 
 func (x *Port) Reset() {
 	*x = Port{}
-	mi := &file_ringway_v1_views_proto_msgTypes[6]
+	mi := &file_ringway_v1_views_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -823,7 +1230,7 @@ func (x *Port) String() string {
 func (*Port) ProtoMessage() {}
 
 func (x *Port) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[6]
+	mi := &file_ringway_v1_views_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -836,7 +1243,7 @@ func (x *Port) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Port.ProtoReflect.Descriptor instead.
 func (*Port) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{6}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Port) GetName() string {
@@ -944,7 +1351,7 @@ type Route struct {
 
 func (x *Route) Reset() {
 	*x = Route{}
-	mi := &file_ringway_v1_views_proto_msgTypes[7]
+	mi := &file_ringway_v1_views_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1363,7 @@ func (x *Route) String() string {
 func (*Route) ProtoMessage() {}
 
 func (x *Route) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[7]
+	mi := &file_ringway_v1_views_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1376,7 @@ func (x *Route) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Route.ProtoReflect.Descriptor instead.
 func (*Route) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{7}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Route) GetPrefix() string {
@@ -1035,7 +1442,7 @@ type Neighbor struct {
 
 func (x *Neighbor) Reset() {
 	*x = Neighbor{}
-	mi := &file_ringway_v1_views_proto_msgTypes[8]
+	mi := &file_ringway_v1_views_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1047,7 +1454,7 @@ func (x *Neighbor) String() string {
 func (*Neighbor) ProtoMessage() {}
 
 func (x *Neighbor) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[8]
+	mi := &file_ringway_v1_views_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1060,7 +1467,7 @@ func (x *Neighbor) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Neighbor.ProtoReflect.Descriptor instead.
 func (*Neighbor) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{8}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Neighbor) GetAddress() string {
@@ -1111,7 +1518,7 @@ type NodeStatus struct {
 
 func (x *NodeStatus) Reset() {
 	*x = NodeStatus{}
-	mi := &file_ringway_v1_views_proto_msgTypes[9]
+	mi := &file_ringway_v1_views_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1123,7 +1530,7 @@ func (x *NodeStatus) String() string {
 func (*NodeStatus) ProtoMessage() {}
 
 func (x *NodeStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[9]
+	mi := &file_ringway_v1_views_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1136,7 +1543,7 @@ func (x *NodeStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeStatus.ProtoReflect.Descriptor instead.
 func (*NodeStatus) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{9}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *NodeStatus) GetName() string {
@@ -1223,7 +1630,7 @@ type Endpoint struct {
 
 func (x *Endpoint) Reset() {
 	*x = Endpoint{}
-	mi := &file_ringway_v1_views_proto_msgTypes[10]
+	mi := &file_ringway_v1_views_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1235,7 +1642,7 @@ func (x *Endpoint) String() string {
 func (*Endpoint) ProtoMessage() {}
 
 func (x *Endpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[10]
+	mi := &file_ringway_v1_views_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1248,7 +1655,7 @@ func (x *Endpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Endpoint.ProtoReflect.Descriptor instead.
 func (*Endpoint) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{10}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Endpoint) GetName() string {
@@ -1370,7 +1777,7 @@ type Drop struct {
 
 func (x *Drop) Reset() {
 	*x = Drop{}
-	mi := &file_ringway_v1_views_proto_msgTypes[11]
+	mi := &file_ringway_v1_views_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1382,7 +1789,7 @@ func (x *Drop) String() string {
 func (*Drop) ProtoMessage() {}
 
 func (x *Drop) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[11]
+	mi := &file_ringway_v1_views_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1395,7 +1802,7 @@ func (x *Drop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Drop.ProtoReflect.Descriptor instead.
 func (*Drop) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{11}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Drop) GetReason() string {
@@ -1442,7 +1849,7 @@ type Packet struct {
 
 func (x *Packet) Reset() {
 	*x = Packet{}
-	mi := &file_ringway_v1_views_proto_msgTypes[12]
+	mi := &file_ringway_v1_views_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1861,7 @@ func (x *Packet) String() string {
 func (*Packet) ProtoMessage() {}
 
 func (x *Packet) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[12]
+	mi := &file_ringway_v1_views_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1874,7 @@ func (x *Packet) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Packet.ProtoReflect.Descriptor instead.
 func (*Packet) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{12}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Packet) GetPort() string {
@@ -1529,13 +1936,18 @@ type Flow struct {
 	OriginalBytes   uint64 `protobuf:"varint,12,opt,name=original_bytes,json=originalBytes,proto3" json:"original_bytes,omitempty"`
 	ReplyPackets    uint64 `protobuf:"varint,13,opt,name=reply_packets,json=replyPackets,proto3" json:"reply_packets,omitempty"`
 	ReplyBytes      uint64 `protobuf:"varint,14,opt,name=reply_bytes,json=replyBytes,proto3" json:"reply_bytes,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// "allow", "deny" or "audit"; empty: no policy has a say.
+	Verdict string `protobuf:"bytes,15,opt,name=verdict,proto3" json:"verdict,omitempty"`
+	// The policy rule that decided, as in "default/web ingress[0]"; "default": none
+	// matched.
+	PolicyRule    string `protobuf:"bytes,16,opt,name=policy_rule,json=policyRule,proto3" json:"policy_rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Flow) Reset() {
 	*x = Flow{}
-	mi := &file_ringway_v1_views_proto_msgTypes[13]
+	mi := &file_ringway_v1_views_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1959,7 @@ func (x *Flow) String() string {
 func (*Flow) ProtoMessage() {}
 
 func (x *Flow) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[13]
+	mi := &file_ringway_v1_views_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1972,7 @@ func (x *Flow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Flow.ProtoReflect.Descriptor instead.
 func (*Flow) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{13}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Flow) GetWorker() uint32 {
@@ -1661,6 +2073,20 @@ func (x *Flow) GetReplyBytes() uint64 {
 	return 0
 }
 
+func (x *Flow) GetVerdict() string {
+	if x != nil {
+		return x.Verdict
+	}
+	return ""
+}
+
+func (x *Flow) GetPolicyRule() string {
+	if x != nil {
+		return x.PolicyRule
+	}
+	return ""
+}
+
 // FlowTuple is one direction of a flow. Of an ICMP echo the id is the port of
 // the side that asks.
 type FlowTuple struct {
@@ -1675,7 +2101,7 @@ type FlowTuple struct {
 
 func (x *FlowTuple) Reset() {
 	*x = FlowTuple{}
-	mi := &file_ringway_v1_views_proto_msgTypes[14]
+	mi := &file_ringway_v1_views_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +2113,7 @@ func (x *FlowTuple) String() string {
 func (*FlowTuple) ProtoMessage() {}
 
 func (x *FlowTuple) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[14]
+	mi := &file_ringway_v1_views_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +2126,7 @@ func (x *FlowTuple) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FlowTuple.ProtoReflect.Descriptor instead.
 func (*FlowTuple) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{14}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *FlowTuple) GetSrc() string {
@@ -1751,7 +2177,7 @@ type Nat struct {
 
 func (x *Nat) Reset() {
 	*x = Nat{}
-	mi := &file_ringway_v1_views_proto_msgTypes[15]
+	mi := &file_ringway_v1_views_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +2189,7 @@ func (x *Nat) String() string {
 func (*Nat) ProtoMessage() {}
 
 func (x *Nat) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[15]
+	mi := &file_ringway_v1_views_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +2202,7 @@ func (x *Nat) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Nat.ProtoReflect.Descriptor instead.
 func (*Nat) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{15}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Nat) GetAddresses() []*NatAddress {
@@ -1845,7 +2271,7 @@ type NatAddress struct {
 
 func (x *NatAddress) Reset() {
 	*x = NatAddress{}
-	mi := &file_ringway_v1_views_proto_msgTypes[16]
+	mi := &file_ringway_v1_views_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1857,7 +2283,7 @@ func (x *NatAddress) String() string {
 func (*NatAddress) ProtoMessage() {}
 
 func (x *NatAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[16]
+	mi := &file_ringway_v1_views_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1870,7 +2296,7 @@ func (x *NatAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NatAddress.ProtoReflect.Descriptor instead.
 func (*NatAddress) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{16}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *NatAddress) GetAddress() string {
@@ -1950,7 +2376,7 @@ type NatDestination struct {
 
 func (x *NatDestination) Reset() {
 	*x = NatDestination{}
-	mi := &file_ringway_v1_views_proto_msgTypes[17]
+	mi := &file_ringway_v1_views_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1962,7 +2388,7 @@ func (x *NatDestination) String() string {
 func (*NatDestination) ProtoMessage() {}
 
 func (x *NatDestination) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[17]
+	mi := &file_ringway_v1_views_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1975,7 +2401,7 @@ func (x *NatDestination) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NatDestination.ProtoReflect.Descriptor instead.
 func (*NatDestination) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{17}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *NatDestination) GetAddress() string {
@@ -2040,7 +2466,7 @@ type MasqueradeRule struct {
 
 func (x *MasqueradeRule) Reset() {
 	*x = MasqueradeRule{}
-	mi := &file_ringway_v1_views_proto_msgTypes[18]
+	mi := &file_ringway_v1_views_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2052,7 +2478,7 @@ func (x *MasqueradeRule) String() string {
 func (*MasqueradeRule) ProtoMessage() {}
 
 func (x *MasqueradeRule) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[18]
+	mi := &file_ringway_v1_views_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2065,7 +2491,7 @@ func (x *MasqueradeRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MasqueradeRule.ProtoReflect.Descriptor instead.
 func (*MasqueradeRule) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{18}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MasqueradeRule) GetNumber() uint32 {
@@ -2159,7 +2585,7 @@ type ServiceStatus struct {
 
 func (x *ServiceStatus) Reset() {
 	*x = ServiceStatus{}
-	mi := &file_ringway_v1_views_proto_msgTypes[19]
+	mi := &file_ringway_v1_views_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2597,7 @@ func (x *ServiceStatus) String() string {
 func (*ServiceStatus) ProtoMessage() {}
 
 func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[19]
+	mi := &file_ringway_v1_views_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2610,7 @@ func (x *ServiceStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServiceStatus.ProtoReflect.Descriptor instead.
 func (*ServiceStatus) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{19}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ServiceStatus) GetNamespace() string {
@@ -2274,7 +2700,7 @@ type RedirectStatus struct {
 
 func (x *RedirectStatus) Reset() {
 	*x = RedirectStatus{}
-	mi := &file_ringway_v1_views_proto_msgTypes[20]
+	mi := &file_ringway_v1_views_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2286,7 +2712,7 @@ func (x *RedirectStatus) String() string {
 func (*RedirectStatus) ProtoMessage() {}
 
 func (x *RedirectStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[20]
+	mi := &file_ringway_v1_views_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2299,7 +2725,7 @@ func (x *RedirectStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedirectStatus.ProtoReflect.Descriptor instead.
 func (*RedirectStatus) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{20}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RedirectStatus) GetNamespace() string {
@@ -2400,7 +2826,7 @@ type FrontendStatus struct {
 
 func (x *FrontendStatus) Reset() {
 	*x = FrontendStatus{}
-	mi := &file_ringway_v1_views_proto_msgTypes[21]
+	mi := &file_ringway_v1_views_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2838,7 @@ func (x *FrontendStatus) String() string {
 func (*FrontendStatus) ProtoMessage() {}
 
 func (x *FrontendStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[21]
+	mi := &file_ringway_v1_views_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2851,7 @@ func (x *FrontendStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FrontendStatus.ProtoReflect.Descriptor instead.
 func (*FrontendStatus) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{21}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *FrontendStatus) GetAddress() string {
@@ -2473,7 +2899,7 @@ type BackendStatus struct {
 
 func (x *BackendStatus) Reset() {
 	*x = BackendStatus{}
-	mi := &file_ringway_v1_views_proto_msgTypes[22]
+	mi := &file_ringway_v1_views_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2485,7 +2911,7 @@ func (x *BackendStatus) String() string {
 func (*BackendStatus) ProtoMessage() {}
 
 func (x *BackendStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[22]
+	mi := &file_ringway_v1_views_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2498,7 +2924,7 @@ func (x *BackendStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackendStatus.ProtoReflect.Descriptor instead.
 func (*BackendStatus) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{22}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *BackendStatus) GetName() string {
@@ -2560,7 +2986,7 @@ type QueryCounts struct {
 
 func (x *QueryCounts) Reset() {
 	*x = QueryCounts{}
-	mi := &file_ringway_v1_views_proto_msgTypes[23]
+	mi := &file_ringway_v1_views_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2572,7 +2998,7 @@ func (x *QueryCounts) String() string {
 func (*QueryCounts) ProtoMessage() {}
 
 func (x *QueryCounts) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[23]
+	mi := &file_ringway_v1_views_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2585,7 +3011,7 @@ func (x *QueryCounts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryCounts.ProtoReflect.Descriptor instead.
 func (*QueryCounts) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{23}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *QueryCounts) GetQueries() uint64 {
@@ -2663,7 +3089,7 @@ type RedirectPod struct {
 
 func (x *RedirectPod) Reset() {
 	*x = RedirectPod{}
-	mi := &file_ringway_v1_views_proto_msgTypes[24]
+	mi := &file_ringway_v1_views_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2675,7 +3101,7 @@ func (x *RedirectPod) String() string {
 func (*RedirectPod) ProtoMessage() {}
 
 func (x *RedirectPod) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[24]
+	mi := &file_ringway_v1_views_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2688,7 +3114,7 @@ func (x *RedirectPod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RedirectPod.ProtoReflect.Descriptor instead.
 func (*RedirectPod) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{24}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RedirectPod) GetEndpoint() string {
@@ -2745,7 +3171,7 @@ type LatencyBucket struct {
 
 func (x *LatencyBucket) Reset() {
 	*x = LatencyBucket{}
-	mi := &file_ringway_v1_views_proto_msgTypes[25]
+	mi := &file_ringway_v1_views_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2757,7 +3183,7 @@ func (x *LatencyBucket) String() string {
 func (*LatencyBucket) ProtoMessage() {}
 
 func (x *LatencyBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[25]
+	mi := &file_ringway_v1_views_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2770,7 +3196,7 @@ func (x *LatencyBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LatencyBucket.ProtoReflect.Descriptor instead.
 func (*LatencyBucket) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{25}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *LatencyBucket) GetUpTo() *durationpb.Duration {
@@ -2801,7 +3227,7 @@ type SampledQuery struct {
 
 func (x *SampledQuery) Reset() {
 	*x = SampledQuery{}
-	mi := &file_ringway_v1_views_proto_msgTypes[26]
+	mi := &file_ringway_v1_views_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2813,7 +3239,7 @@ func (x *SampledQuery) String() string {
 func (*SampledQuery) ProtoMessage() {}
 
 func (x *SampledQuery) ProtoReflect() protoreflect.Message {
-	mi := &file_ringway_v1_views_proto_msgTypes[26]
+	mi := &file_ringway_v1_views_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2826,7 +3252,7 @@ func (x *SampledQuery) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SampledQuery.ProtoReflect.Descriptor instead.
 func (*SampledQuery) Descriptor() ([]byte, []int) {
-	return file_ringway_v1_views_proto_rawDescGZIP(), []int{26}
+	return file_ringway_v1_views_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SampledQuery) GetName() string {
@@ -2855,7 +3281,7 @@ var File_ringway_v1_views_proto protoreflect.FileDescriptor
 const file_ringway_v1_views_proto_rawDesc = "" +
 	"\n" +
 	"\x16ringway/v1/views.proto\x12\n" +
-	"ringway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17ringway/v1/tables.proto\"\xe8\x04\n" +
+	"ringway.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17ringway/v1/policy.proto\x1a\x17ringway/v1/tables.proto\"\xdc\x05\n" +
 	"\x06Status\x12\x18\n" +
 	"\ahealthy\x18\x01 \x01(\bR\ahealthy\x12\x18\n" +
 	"\areasons\x18\x02 \x03(\tR\areasons\x12\x12\n" +
@@ -2877,7 +3303,45 @@ const file_ringway_v1_views_proto_rawDesc = "" +
 	"\tconntrack\x18\x0f \x01(\v2\x1b.ringway.v1.ConntrackStatusR\tconntrack\x12<\n" +
 	"\n" +
 	"masquerade\x18\x10 \x01(\v2\x1c.ringway.v1.MasqueradeStatusR\n" +
-	"masquerade\"\x8c\x01\n" +
+	"masquerade\x120\n" +
+	"\x06policy\x18\x11 \x01(\v2\x18.ringway.v1.PolicyStatusR\x06policy\x12@\n" +
+	"\n" +
+	"controller\x18\x12 \x01(\v2 .ringway.v1.ControllerConnectionR\n" +
+	"controller\"\xca\x01\n" +
+	"\fPolicyStatus\x12\x12\n" +
+	"\x04mode\x18\x01 \x01(\tR\x04mode\x12\x1e\n" +
+	"\n" +
+	"identities\x18\x02 \x01(\x04R\n" +
+	"identities\x12\x1c\n" +
+	"\taddresses\x18\x03 \x01(\x04R\taddresses\x12\x18\n" +
+	"\aallowed\x18\x04 \x01(\x04R\aallowed\x12\x16\n" +
+	"\x06denied\x18\x05 \x01(\x04R\x06denied\x12\x18\n" +
+	"\aaudited\x18\x06 \x01(\x04R\aaudited\x12\x1c\n" +
+	"\tredecided\x18\a \x01(\x04R\tredecided\"\xb7\x02\n" +
+	"\x14ControllerConnection\x12\x18\n" +
+	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x1c\n" +
+	"\tconnected\x18\x02 \x01(\bR\tconnected\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x12\x14\n" +
+	"\x05error\x18\x04 \x01(\tR\x05error\x12\x18\n" +
+	"\acluster\x18\x05 \x01(\tR\acluster\x128\n" +
+	"\tconfirmed\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tconfirmed\x12K\n" +
+	"\x13certificate_expires\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\x12certificateExpires\"\xe5\x02\n" +
+	"\x14EndpointPolicyStatus\x12\x1a\n" +
+	"\bendpoint\x18\x01 \x01(\tR\bendpoint\x12\x1a\n" +
+	"\bidentity\x18\x02 \x01(\rR\bidentity\x12\x1c\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12D\n" +
+	"\x06labels\x18\x04 \x03(\v2,.ringway.v1.EndpointPolicyStatus.LabelsEntryR\x06labels\x12;\n" +
+	"\aingress\x18\x05 \x01(\v2!.ringway.v1.DirectionPolicyStatusR\aingress\x129\n" +
+	"\x06egress\x18\x06 \x01(\v2!.ringway.v1.DirectionPolicyStatusR\x06egress\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"r\n" +
+	"\x15DirectionPolicyStatus\x12%\n" +
+	"\x0edefault_action\x18\x01 \x01(\tR\rdefaultAction\x122\n" +
+	"\x05rules\x18\x02 \x03(\v2\x1c.ringway.v1.PolicyRuleStatusR\x05rules\"T\n" +
+	"\x10PolicyRuleStatus\x12*\n" +
+	"\x04rule\x18\x01 \x01(\v2\x16.ringway.v1.PolicyRuleR\x04rule\x12\x14\n" +
+	"\x05flows\x18\x02 \x01(\x04R\x05flows\"\x8c\x01\n" +
 	"\fTablesStatus\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x124\n" +
 	"\aapplied\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\aapplied\x12\x16\n" +
@@ -3017,7 +3481,7 @@ const file_ringway_v1_views_proto_rawDesc = "" +
 	"\breceived\x18\x02 \x01(\bR\breceived\x12.\n" +
 	"\x04time\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
 	"\x06length\x18\x04 \x01(\rR\x06length\x12\x12\n" +
-	"\x04data\x18\x05 \x01(\fR\x04data\"\xee\x03\n" +
+	"\x04data\x18\x05 \x01(\fR\x04data\"\xa9\x04\n" +
 	"\x04Flow\x12\x16\n" +
 	"\x06worker\x18\x01 \x01(\rR\x06worker\x12\x1a\n" +
 	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x12\x1a\n" +
@@ -3034,7 +3498,10 @@ const file_ringway_v1_views_proto_rawDesc = "" +
 	"\x0eoriginal_bytes\x18\f \x01(\x04R\roriginalBytes\x12#\n" +
 	"\rreply_packets\x18\r \x01(\x04R\freplyPackets\x12\x1f\n" +
 	"\vreply_bytes\x18\x0e \x01(\x04R\n" +
-	"replyBytes\"e\n" +
+	"replyBytes\x12\x18\n" +
+	"\averdict\x18\x0f \x01(\tR\averdict\x12\x1f\n" +
+	"\vpolicy_rule\x18\x10 \x01(\tR\n" +
+	"policyRule\"e\n" +
 	"\tFlowTuple\x12\x10\n" +
 	"\x03src\x18\x01 \x01(\tR\x03src\x12\x19\n" +
 	"\bsrc_port\x18\x02 \x01(\rR\asrcPort\x12\x10\n" +
@@ -3154,81 +3621,98 @@ func file_ringway_v1_views_proto_rawDescGZIP() []byte {
 	return file_ringway_v1_views_proto_rawDescData
 }
 
-var file_ringway_v1_views_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_ringway_v1_views_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_ringway_v1_views_proto_goTypes = []any{
 	(*Status)(nil),                // 0: ringway.v1.Status
-	(*TablesStatus)(nil),          // 1: ringway.v1.TablesStatus
-	(*ConntrackStatus)(nil),       // 2: ringway.v1.ConntrackStatus
-	(*MasqueradeStatus)(nil),      // 3: ringway.v1.MasqueradeStatus
-	(*Worker)(nil),                // 4: ringway.v1.Worker
-	(*Frames)(nil),                // 5: ringway.v1.Frames
-	(*Port)(nil),                  // 6: ringway.v1.Port
-	(*Route)(nil),                 // 7: ringway.v1.Route
-	(*Neighbor)(nil),              // 8: ringway.v1.Neighbor
-	(*NodeStatus)(nil),            // 9: ringway.v1.NodeStatus
-	(*Endpoint)(nil),              // 10: ringway.v1.Endpoint
-	(*Drop)(nil),                  // 11: ringway.v1.Drop
-	(*Packet)(nil),                // 12: ringway.v1.Packet
-	(*Flow)(nil),                  // 13: ringway.v1.Flow
-	(*FlowTuple)(nil),             // 14: ringway.v1.FlowTuple
-	(*Nat)(nil),                   // 15: ringway.v1.Nat
-	(*NatAddress)(nil),            // 16: ringway.v1.NatAddress
-	(*NatDestination)(nil),        // 17: ringway.v1.NatDestination
-	(*MasqueradeRule)(nil),        // 18: ringway.v1.MasqueradeRule
-	(*ServiceStatus)(nil),         // 19: ringway.v1.ServiceStatus
-	(*RedirectStatus)(nil),        // 20: ringway.v1.RedirectStatus
-	(*FrontendStatus)(nil),        // 21: ringway.v1.FrontendStatus
-	(*BackendStatus)(nil),         // 22: ringway.v1.BackendStatus
-	(*QueryCounts)(nil),           // 23: ringway.v1.QueryCounts
-	(*RedirectPod)(nil),           // 24: ringway.v1.RedirectPod
-	(*LatencyBucket)(nil),         // 25: ringway.v1.LatencyBucket
-	(*SampledQuery)(nil),          // 26: ringway.v1.SampledQuery
-	nil,                           // 27: ringway.v1.ConntrackStatus.StatesEntry
-	nil,                           // 28: ringway.v1.Port.CountersEntry
-	nil,                           // 29: ringway.v1.Endpoint.LabelsEntry
-	nil,                           // 30: ringway.v1.RedirectPod.RcodesEntry
-	(*timestamppb.Timestamp)(nil), // 31: google.protobuf.Timestamp
-	(*Vxlan)(nil),                 // 32: ringway.v1.Vxlan
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
-	(*ServicePort)(nil),           // 34: ringway.v1.ServicePort
+	(*PolicyStatus)(nil),          // 1: ringway.v1.PolicyStatus
+	(*ControllerConnection)(nil),  // 2: ringway.v1.ControllerConnection
+	(*EndpointPolicyStatus)(nil),  // 3: ringway.v1.EndpointPolicyStatus
+	(*DirectionPolicyStatus)(nil), // 4: ringway.v1.DirectionPolicyStatus
+	(*PolicyRuleStatus)(nil),      // 5: ringway.v1.PolicyRuleStatus
+	(*TablesStatus)(nil),          // 6: ringway.v1.TablesStatus
+	(*ConntrackStatus)(nil),       // 7: ringway.v1.ConntrackStatus
+	(*MasqueradeStatus)(nil),      // 8: ringway.v1.MasqueradeStatus
+	(*Worker)(nil),                // 9: ringway.v1.Worker
+	(*Frames)(nil),                // 10: ringway.v1.Frames
+	(*Port)(nil),                  // 11: ringway.v1.Port
+	(*Route)(nil),                 // 12: ringway.v1.Route
+	(*Neighbor)(nil),              // 13: ringway.v1.Neighbor
+	(*NodeStatus)(nil),            // 14: ringway.v1.NodeStatus
+	(*Endpoint)(nil),              // 15: ringway.v1.Endpoint
+	(*Drop)(nil),                  // 16: ringway.v1.Drop
+	(*Packet)(nil),                // 17: ringway.v1.Packet
+	(*Flow)(nil),                  // 18: ringway.v1.Flow
+	(*FlowTuple)(nil),             // 19: ringway.v1.FlowTuple
+	(*Nat)(nil),                   // 20: ringway.v1.Nat
+	(*NatAddress)(nil),            // 21: ringway.v1.NatAddress
+	(*NatDestination)(nil),        // 22: ringway.v1.NatDestination
+	(*MasqueradeRule)(nil),        // 23: ringway.v1.MasqueradeRule
+	(*ServiceStatus)(nil),         // 24: ringway.v1.ServiceStatus
+	(*RedirectStatus)(nil),        // 25: ringway.v1.RedirectStatus
+	(*FrontendStatus)(nil),        // 26: ringway.v1.FrontendStatus
+	(*BackendStatus)(nil),         // 27: ringway.v1.BackendStatus
+	(*QueryCounts)(nil),           // 28: ringway.v1.QueryCounts
+	(*RedirectPod)(nil),           // 29: ringway.v1.RedirectPod
+	(*LatencyBucket)(nil),         // 30: ringway.v1.LatencyBucket
+	(*SampledQuery)(nil),          // 31: ringway.v1.SampledQuery
+	nil,                           // 32: ringway.v1.EndpointPolicyStatus.LabelsEntry
+	nil,                           // 33: ringway.v1.ConntrackStatus.StatesEntry
+	nil,                           // 34: ringway.v1.Port.CountersEntry
+	nil,                           // 35: ringway.v1.Endpoint.LabelsEntry
+	nil,                           // 36: ringway.v1.RedirectPod.RcodesEntry
+	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
+	(*Vxlan)(nil),                 // 38: ringway.v1.Vxlan
+	(*PolicyRule)(nil),            // 39: ringway.v1.PolicyRule
+	(*durationpb.Duration)(nil),   // 40: google.protobuf.Duration
+	(*ServicePort)(nil),           // 41: ringway.v1.ServicePort
 }
 var file_ringway_v1_views_proto_depIdxs = []int32{
-	31, // 0: ringway.v1.Status.started:type_name -> google.protobuf.Timestamp
-	1,  // 1: ringway.v1.Status.tables:type_name -> ringway.v1.TablesStatus
-	32, // 2: ringway.v1.Status.vxlan:type_name -> ringway.v1.Vxlan
-	4,  // 3: ringway.v1.Status.workers:type_name -> ringway.v1.Worker
-	6,  // 4: ringway.v1.Status.ports:type_name -> ringway.v1.Port
-	2,  // 5: ringway.v1.Status.conntrack:type_name -> ringway.v1.ConntrackStatus
-	3,  // 6: ringway.v1.Status.masquerade:type_name -> ringway.v1.MasqueradeStatus
-	31, // 7: ringway.v1.TablesStatus.applied:type_name -> google.protobuf.Timestamp
-	27, // 8: ringway.v1.ConntrackStatus.states:type_name -> ringway.v1.ConntrackStatus.StatesEntry
-	5,  // 9: ringway.v1.Worker.frames:type_name -> ringway.v1.Frames
-	28, // 10: ringway.v1.Port.counters:type_name -> ringway.v1.Port.CountersEntry
-	31, // 11: ringway.v1.NodeStatus.path_mtu_expires:type_name -> google.protobuf.Timestamp
-	29, // 12: ringway.v1.Endpoint.labels:type_name -> ringway.v1.Endpoint.LabelsEntry
-	31, // 13: ringway.v1.Packet.time:type_name -> google.protobuf.Timestamp
-	14, // 14: ringway.v1.Flow.original:type_name -> ringway.v1.FlowTuple
-	14, // 15: ringway.v1.Flow.reply:type_name -> ringway.v1.FlowTuple
-	33, // 16: ringway.v1.Flow.expires:type_name -> google.protobuf.Duration
-	33, // 17: ringway.v1.Flow.age:type_name -> google.protobuf.Duration
-	16, // 18: ringway.v1.Nat.addresses:type_name -> ringway.v1.NatAddress
-	17, // 19: ringway.v1.Nat.destinations:type_name -> ringway.v1.NatDestination
-	34, // 20: ringway.v1.ServiceStatus.ports:type_name -> ringway.v1.ServicePort
-	21, // 21: ringway.v1.RedirectStatus.frontends:type_name -> ringway.v1.FrontendStatus
-	22, // 22: ringway.v1.RedirectStatus.backends:type_name -> ringway.v1.BackendStatus
-	23, // 23: ringway.v1.RedirectStatus.queries:type_name -> ringway.v1.QueryCounts
-	24, // 24: ringway.v1.RedirectStatus.pods:type_name -> ringway.v1.RedirectPod
-	23, // 25: ringway.v1.RedirectPod.queries:type_name -> ringway.v1.QueryCounts
-	30, // 26: ringway.v1.RedirectPod.rcodes:type_name -> ringway.v1.RedirectPod.RcodesEntry
-	25, // 27: ringway.v1.RedirectPod.latency:type_name -> ringway.v1.LatencyBucket
-	26, // 28: ringway.v1.RedirectPod.recent:type_name -> ringway.v1.SampledQuery
-	33, // 29: ringway.v1.LatencyBucket.up_to:type_name -> google.protobuf.Duration
-	31, // 30: ringway.v1.SampledQuery.time:type_name -> google.protobuf.Timestamp
-	31, // [31:31] is the sub-list for method output_type
-	31, // [31:31] is the sub-list for method input_type
-	31, // [31:31] is the sub-list for extension type_name
-	31, // [31:31] is the sub-list for extension extendee
-	0,  // [0:31] is the sub-list for field type_name
+	37, // 0: ringway.v1.Status.started:type_name -> google.protobuf.Timestamp
+	6,  // 1: ringway.v1.Status.tables:type_name -> ringway.v1.TablesStatus
+	38, // 2: ringway.v1.Status.vxlan:type_name -> ringway.v1.Vxlan
+	9,  // 3: ringway.v1.Status.workers:type_name -> ringway.v1.Worker
+	11, // 4: ringway.v1.Status.ports:type_name -> ringway.v1.Port
+	7,  // 5: ringway.v1.Status.conntrack:type_name -> ringway.v1.ConntrackStatus
+	8,  // 6: ringway.v1.Status.masquerade:type_name -> ringway.v1.MasqueradeStatus
+	1,  // 7: ringway.v1.Status.policy:type_name -> ringway.v1.PolicyStatus
+	2,  // 8: ringway.v1.Status.controller:type_name -> ringway.v1.ControllerConnection
+	37, // 9: ringway.v1.ControllerConnection.since:type_name -> google.protobuf.Timestamp
+	37, // 10: ringway.v1.ControllerConnection.confirmed:type_name -> google.protobuf.Timestamp
+	37, // 11: ringway.v1.ControllerConnection.certificate_expires:type_name -> google.protobuf.Timestamp
+	32, // 12: ringway.v1.EndpointPolicyStatus.labels:type_name -> ringway.v1.EndpointPolicyStatus.LabelsEntry
+	4,  // 13: ringway.v1.EndpointPolicyStatus.ingress:type_name -> ringway.v1.DirectionPolicyStatus
+	4,  // 14: ringway.v1.EndpointPolicyStatus.egress:type_name -> ringway.v1.DirectionPolicyStatus
+	5,  // 15: ringway.v1.DirectionPolicyStatus.rules:type_name -> ringway.v1.PolicyRuleStatus
+	39, // 16: ringway.v1.PolicyRuleStatus.rule:type_name -> ringway.v1.PolicyRule
+	37, // 17: ringway.v1.TablesStatus.applied:type_name -> google.protobuf.Timestamp
+	33, // 18: ringway.v1.ConntrackStatus.states:type_name -> ringway.v1.ConntrackStatus.StatesEntry
+	10, // 19: ringway.v1.Worker.frames:type_name -> ringway.v1.Frames
+	34, // 20: ringway.v1.Port.counters:type_name -> ringway.v1.Port.CountersEntry
+	37, // 21: ringway.v1.NodeStatus.path_mtu_expires:type_name -> google.protobuf.Timestamp
+	35, // 22: ringway.v1.Endpoint.labels:type_name -> ringway.v1.Endpoint.LabelsEntry
+	37, // 23: ringway.v1.Packet.time:type_name -> google.protobuf.Timestamp
+	19, // 24: ringway.v1.Flow.original:type_name -> ringway.v1.FlowTuple
+	19, // 25: ringway.v1.Flow.reply:type_name -> ringway.v1.FlowTuple
+	40, // 26: ringway.v1.Flow.expires:type_name -> google.protobuf.Duration
+	40, // 27: ringway.v1.Flow.age:type_name -> google.protobuf.Duration
+	21, // 28: ringway.v1.Nat.addresses:type_name -> ringway.v1.NatAddress
+	22, // 29: ringway.v1.Nat.destinations:type_name -> ringway.v1.NatDestination
+	41, // 30: ringway.v1.ServiceStatus.ports:type_name -> ringway.v1.ServicePort
+	26, // 31: ringway.v1.RedirectStatus.frontends:type_name -> ringway.v1.FrontendStatus
+	27, // 32: ringway.v1.RedirectStatus.backends:type_name -> ringway.v1.BackendStatus
+	28, // 33: ringway.v1.RedirectStatus.queries:type_name -> ringway.v1.QueryCounts
+	29, // 34: ringway.v1.RedirectStatus.pods:type_name -> ringway.v1.RedirectPod
+	28, // 35: ringway.v1.RedirectPod.queries:type_name -> ringway.v1.QueryCounts
+	36, // 36: ringway.v1.RedirectPod.rcodes:type_name -> ringway.v1.RedirectPod.RcodesEntry
+	30, // 37: ringway.v1.RedirectPod.latency:type_name -> ringway.v1.LatencyBucket
+	31, // 38: ringway.v1.RedirectPod.recent:type_name -> ringway.v1.SampledQuery
+	40, // 39: ringway.v1.LatencyBucket.up_to:type_name -> google.protobuf.Duration
+	37, // 40: ringway.v1.SampledQuery.time:type_name -> google.protobuf.Timestamp
+	41, // [41:41] is the sub-list for method output_type
+	41, // [41:41] is the sub-list for method input_type
+	41, // [41:41] is the sub-list for extension type_name
+	41, // [41:41] is the sub-list for extension extendee
+	0,  // [0:41] is the sub-list for field type_name
 }
 
 func init() { file_ringway_v1_views_proto_init() }
@@ -3236,6 +3720,7 @@ func file_ringway_v1_views_proto_init() {
 	if File_ringway_v1_views_proto != nil {
 		return
 	}
+	file_ringway_v1_policy_proto_init()
 	file_ringway_v1_tables_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -3243,7 +3728,7 @@ func file_ringway_v1_views_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_ringway_v1_views_proto_rawDesc), len(file_ringway_v1_views_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
