@@ -31,7 +31,11 @@ type Config struct {
 	Socket        string   `json:"socket" doc:"Unix socket (mode 0660) on which the agent answers."`
 	StateDir      string   `json:"stateDir" doc:"Where endpoints and the last applied table set are kept over a restart."`
 	PinDir        string   `json:"pinDir" doc:"Where XDP programs, maps and links are pinned. A bpffs is mounted there if there is none."`
-	Tables        string   `json:"tables" doc:"File with the table set (YAML), watched for changes. Empty: table sets come by the API only."`
+	Tables        string   `json:"tables" doc:"File with the table set (YAML), watched for changes. Empty: table sets come by the API, or from a controller."`
+	Controllers   []string `json:"controllers" doc:"Controllers (HOST:PORT) that table sets come from, instead of a file; tried in turn. Empty: none."`
+	TLS           TLSFiles `json:"tls" doc:"The node's certificate for the controllers (ringway pki issue node NAME)."`
+	Address       string   `json:"address" doc:"IPv4 address by which other nodes reach this one, told to the controller. Empty: the first address of the first uplink."`
+	VTEPMAC       string   `json:"vtepMAC" doc:"Inner destination MAC of this node's VTEP, told to the controller. Empty: derived from the address."`
 	RestoreTables bool     `json:"restoreTables" doc:"Start with the table set that was applied last, until there is another."`
 	Uplinks       []Uplink `json:"uplinks" doc:"The NICs whose packets go through the workers."`
 	Workers       int      `json:"workers" doc:"Packet threads, 1 to 64."`
@@ -95,6 +99,7 @@ func DefaultConfig() Config {
 		StateDir:      d.StateDir,
 		PinDir:        d.PinDir,
 		RestoreTables: d.RestoreTables,
+		Controllers:   []string{},
 		Uplinks:       []Uplink{},
 		Workers:       d.Workers,
 		CPUs:          []int{},
@@ -154,18 +159,12 @@ func LoadConfig(path string) (Config, error) {
 	return c, nil
 }
 
-var configSchema = structSchema(reflect.TypeFor[Config]())
-
 // ParseConfig reads the content of an agent.yaml over the defaults, without
 // validating the values.
 func ParseConfig(doc []byte) (Config, error) {
-	out, err := decodeStrict(doc, configSchema)
-	if err != nil {
-		return Config{}, err
-	}
 	c := DefaultConfig()
-	if err := json.Unmarshal(out, &c); err != nil {
-		return Config{}, Problems{{"document", err.Error(), "see ringway agent --print-config"}}
+	if err := DecodeConfig(doc, &c, "ringway agent --print-config"); err != nil {
+		return Config{}, err
 	}
 	return c, nil
 }
@@ -176,15 +175,13 @@ func (c Config) Validate() error {
 	if reason, remedy := nameProblem(c.Node); reason != "" {
 		ps.add("node", reason, remedy)
 	}
-	ps.path("socket", c.Socket)
-	if len(c.Socket) > maxSocketPath {
-		ps.add("socket", fmt.Sprintf("the path has %d bytes", len(c.Socket)), fmt.Sprintf("keep to %d: the kernel takes no more", maxSocketPath))
-	}
+	ps.Socket("socket", c.Socket)
 	ps.path("stateDir", c.StateDir)
 	ps.path("pinDir", c.PinDir)
 	if c.Tables != "" {
 		ps.path("tables", c.Tables)
 	}
+	c.join(&ps)
 	ps.uplinks(c.Uplinks)
 	ps.within("workers", c.Workers, 1, 64)
 	ps.cpus(c.CPUs)
@@ -199,6 +196,30 @@ func (c Config) Validate() error {
 	c.redirects(&ps)
 	ps.oneOf("logLevel", c.LogLevel, "debug", "info", "warn", "error")
 	return ps.err()
+}
+
+// join checks how the agent joins a controller's cluster.
+func (c Config) join(ps *Problems) {
+	if len(c.Controllers) == 0 {
+		return
+	}
+	if c.Tables != "" {
+		ps.add("controllers", "tables is given, too", "leave one of them out: a node has its table sets from one place")
+	}
+	for i, s := range c.Controllers {
+		ps.HostPort(fmt.Sprintf("controllers[%d]", i), s)
+	}
+	c.TLS.Check(ps, "tls", true)
+	if c.Address != "" {
+		if _, problem := parseNodeAddress(c.Address); problem != nil {
+			ps.add("address", problem.Reason, problem.Remedy)
+		}
+	}
+	if c.VTEPMAC != "" {
+		if _, problem := parseVTEPMAC(c.VTEPMAC); problem != nil {
+			ps.add("vtepMAC", problem.Reason, problem.Remedy)
+		}
+	}
 }
 
 func (c Config) memory(ps *Problems) {
@@ -361,27 +382,7 @@ func (c Config) Dataplane() dataplane.Config {
 
 // WriteConfig writes c as an agent.yaml in which every key is explained.
 func WriteConfig(w io.Writer, c Config) error {
-	var b strings.Builder
-	b.WriteString("# Configuration of ringway agent. Every key may be left out but uplinks.\n")
-	v := reflect.ValueOf(c)
-	for i := range v.NumField() {
-		f := v.Type().Field(i)
-		fmt.Fprintf(&b, "\n# %s\n", f.Tag.Get("doc"))
-		switch value := v.Field(i).Interface().(type) {
-		case []Uplink:
-			writeUplinks(&b, value)
-			continue
-		case Timeouts:
-			fmt.Fprintf(&b, "%s:\n", f.Tag.Get("json"))
-			writeFields(&b, "  ", "  ", value)
-			continue
-		}
-		if err := writeKey(&b, "", f.Tag.Get("json"), v.Field(i)); err != nil {
-			return err
-		}
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
+	return WriteConfigFile(w, "Configuration of ringway agent. Every key may be left out but uplinks.", c)
 }
 
 // writeUplinks shows the keys of an entry in a comment where there is none.
@@ -404,7 +405,11 @@ func writeFields(b *strings.Builder, first, rest string, fields any) {
 	indent := first
 	for i := range v.NumField() {
 		tag := v.Type().Field(i).Tag
-		fmt.Fprintf(b, "%s%s: %v # %s\n", indent, tag.Get("json"), v.Field(i), tag.Get("doc"))
+		value := fmt.Sprint(v.Field(i))
+		if value == "" {
+			value = `""`
+		}
+		fmt.Fprintf(b, "%s%s: %s # %s\n", indent, tag.Get("json"), value, tag.Get("doc"))
 		indent = rest
 	}
 }
