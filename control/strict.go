@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/yaml"
 )
 
@@ -27,12 +28,14 @@ const (
 	kindString
 	kindBool
 	kindInt // bits, signed
+	kindIntOrString
+	kindAny // nobody looks at it, nor is it named to people
 )
 
 // schema is the shape that a value must have.
 type schema struct {
 	kind   kind
-	order  []string           // of an object's fields, as declared
+	order  []string           // of an object's fields, as declared, without those of kindAny
 	fields map[string]*schema // of an object
 	elem   *schema            // of a list or map
 	bits   int                // of an integer
@@ -73,27 +76,43 @@ func fieldSchema(fd protoreflect.FieldDescriptor) *schema {
 	}
 }
 
-// structSchema is the shape of a struct in encoding/json; every field has a
-// json tag.
+// structSchema is the shape of a type in encoding/json. Every field of a struct
+// has a json tag, and none is inlined.
 func structSchema(t reflect.Type) *schema {
 	switch t.Kind() {
 	case reflect.Struct:
-		s := &schema{kind: kindObject, fields: map[string]*schema{}}
-		for i := range t.NumField() {
-			name := t.Field(i).Tag.Get("json")
-			s.order = append(s.order, name)
-			s.fields[name] = structSchema(t.Field(i).Type)
+		if t == reflect.TypeFor[intstr.IntOrString]() {
+			return &schema{kind: kindIntOrString}
 		}
-		return s
+		return fieldsSchema(t)
+	case reflect.Pointer:
+		return structSchema(t.Elem())
 	case reflect.Slice:
 		return &schema{kind: kindList, elem: structSchema(t.Elem())}
+	case reflect.Map:
+		return &schema{kind: kindMap, elem: structSchema(t.Elem())}
+	case reflect.Interface:
+		return &schema{kind: kindAny}
 	case reflect.Bool:
 		return &schema{kind: kindBool}
-	case reflect.Int:
-		return &schema{kind: kindInt, bits: strconv.IntSize, signed: true}
+	case reflect.Int, reflect.Int32:
+		return &schema{kind: kindInt, bits: t.Bits(), signed: true}
 	default:
 		return &schema{kind: kindString}
 	}
+}
+
+func fieldsSchema(t reflect.Type) *schema {
+	s := &schema{kind: kindObject, fields: map[string]*schema{}}
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		f := structSchema(t.Field(i).Type)
+		s.fields[name] = f
+		if f.kind != kindAny {
+			s.order = append(s.order, name)
+		}
+	}
+	return s
 }
 
 // decodeStrict turns one YAML (or JSON) document into JSON that has the shape
@@ -174,6 +193,8 @@ func (s *schema) check(path string, v any, ps *Problems) {
 		}
 	case kindInt:
 		s.checkInt(path, v, ps)
+	case kindIntOrString:
+		s.checkIntOrString(path, v, ps)
 	}
 }
 
@@ -243,6 +264,15 @@ func (s *schema) checkInt(path string, v any, ps *Problems) {
 			what = fmt.Sprintf("a whole number from 0 to 2^%d-1", s.bits)
 		}
 		ps.add(path, fmt.Sprintf("%s is not %s", show(v), what), "write digits, without quotes")
+	}
+}
+
+func (s *schema) checkIntOrString(path string, v any, ps *Problems) {
+	if _, ok := v.(string); ok {
+		return
+	}
+	if _, err := strconv.ParseInt(show(v), 10, 32); err != nil {
+		ps.add(path, fmt.Sprintf("%s is neither a whole number nor a name", show(v)), "write digits, or a name in quotes")
 	}
 }
 

@@ -49,12 +49,7 @@ func ParseTables(doc []byte) (*pb.TableSet, error) {
 // It is the one validation that every set passes, from wherever it comes. self
 // is the name of the node that is to use it.
 func Validate(set *pb.TableSet, self string) (dataplane.Tables, error) {
-	v := validator{
-		self:      self,
-		names:     map[string]int{},
-		addresses: map[netip.Addr]int{},
-		macs:      map[[6]byte]int{},
-	}
+	v := newValidator(self)
 	t := dataplane.Tables{
 		Version:  set.GetVersion(),
 		Routing:  v.routing(set.GetRouting()),
@@ -97,6 +92,15 @@ type host struct {
 type cidr struct {
 	prefix      netip.Prefix
 	node, index int
+}
+
+func newValidator(self string) *validator {
+	return &validator{
+		self:      self,
+		names:     map[string]int{},
+		addresses: map[netip.Addr]int{},
+		macs:      map[[6]byte]int{},
+	}
 }
 
 func (c cidr) field() string { return fmt.Sprintf("nodes[%d].nodeCidrs[%d]", c.node, c.index) }
