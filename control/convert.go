@@ -22,6 +22,7 @@ func TableSet(t dataplane.Tables) *pb.TableSet {
 		Masquerade: masquerade(t.Masquerade),
 		Services:   services(t.Services),
 		Redirects:  redirects(t.Redirects),
+		Policy:     policySection(&t),
 	}
 	for _, n := range t.Nodes {
 		set.Nodes = append(set.Nodes, &pb.Node{
@@ -195,6 +196,7 @@ func endpoint(e dataplane.EndpointStatus) *pb.Endpoint {
 		Slot:      e.Slot,
 		Worker:    uint32(e.Worker),
 		Labels:    e.Labels,
+		Ports:     e.Ports,
 		State:     e.State,
 		RxPackets: e.RXPackets,
 		RxBytes:   e.RXBytes,

@@ -63,6 +63,7 @@ func Validate(set *pb.TableSet, self string) (dataplane.Tables, error) {
 	t.Masquerade = v.masquerade(set.GetMasquerade())
 	t.Services = v.services(set.GetServices())
 	t.Redirects = v.redirects(set.GetRedirects())
+	t.Policy = v.policy(set.GetPolicy())
 	if err := v.problems.err(); err != nil {
 		return dataplane.Tables{}, err
 	}

@@ -100,8 +100,8 @@ func TestBadTables(t *testing.T) {
 		{"a tab", "nodes:\n\t- name: x\n", "line 2: found character that cannot start any token: correct the YAML there"},
 		{"a key twice", "routing: overlay\nrouting: direct\n", `line 2: key "routing" already set in map: write the key once`},
 		{"two documents", head("routing: overlay") + "---\nrouting: direct\n", "line 3: a second YAML document starts: keep one document in the file"},
-		{"not a mapping", "[1]", "document: a list is not a mapping: write key: value lines; known here: version, routing, vxlan, mssClamp, nodes, masquerade, services, redirects"},
-		{"unknown field", head("routing: overlay\nrotuing: x"), "rotuing: unknown field: known here: version, routing, vxlan, mssClamp, nodes, masquerade, services, redirects"},
+		{"not a mapping", "[1]", "document: a list is not a mapping: write key: value lines; known here: version, routing, vxlan, mssClamp, nodes, masquerade, services, redirects, policy"},
+		{"unknown field", head("routing: overlay\nrotuing: x"), "rotuing: unknown field: known here: version, routing, vxlan, mssClamp, nodes, masquerade, services, redirects, policy"},
 		{"unknown field inside", set("{name: node2, address: 192.168.0.101, podCIDR: x}"), "nodes[1].podCIDR: unknown field: known here: name, address, nodeCidrs, vtepMac"},
 		{"misspelt field", set("{name: node2, address: 192.168.0.101, node_cidrs: []}"), "nodes[1].node_cidrs: unknown field: write nodeCidrs"},
 		{"a number for a string", set("{name: 7, address: 192.168.0.101}"), `nodes[1].name: 7 is not a string: write "7", in quotes`},
@@ -228,7 +228,7 @@ func TestBiggestSetFitsAMessage(t *testing.T) {
 		set.Nodes[0].NodeCidrs[i] = "100.100.100.100/30"
 	}
 	set.Masquerade = bigMasquerade(MaxMasqueradeCIDRs)
-	set.Services, set.Redirects = bigServices(), bigRedirects()
+	set.Services, set.Redirects, set.Policy = bigServices(), bigRedirects(), bigPolicy(set)
 	if size := proto.Size(set); size > maxMessage {
 		t.Errorf("the biggest set has %d bytes, a message at most %d", size, maxMessage)
 	}
@@ -299,6 +299,7 @@ func FuzzTables(f *testing.F) {
 	f.Add([]byte(goodMasquerade))
 	f.Add([]byte(goodServices))
 	f.Add([]byte(goodRedirects))
+	f.Add([]byte(goodPolicy))
 	f.Add([]byte("version: '3'\nnodes: [null, 1, {}]"))
 	f.Add([]byte("---\n# c\nvxlan: {vni: 1e3}\n...\n---"))
 	f.Fuzz(func(t *testing.T, doc []byte) {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"ringway/nat"
+	"ringway/policy"
 )
 
 // Routing says how packets reach the node CIDRs of other nodes.
@@ -31,6 +32,36 @@ type Tables struct {
 	Masquerade Masquerade
 	Services   []nat.ServiceSpec
 	Redirects  []nat.RedirectSpec // those of the redirects file come on top
+	Policy     *Policy            // nil: everybody may talk with everybody
+}
+
+// Policy is what the table set says of who may talk with whom.
+type Policy struct {
+	Mode       string // PolicyEnforce or PolicyAudit
+	PoliceHost bool   // also what the node's own host and its pods send each other
+	Identities []Identity
+	Endpoints  []EndpointIdentity // of the whole cluster, by address, ascending
+	Policies   []policy.Policy    // of identities of our own endpoints, others may be among them
+}
+
+// Modes of policy.
+const (
+	PolicyEnforce = "enforce"
+	PolicyAudit   = "audit" // what would be dropped is forwarded and counted
+)
+
+// Identity is what endpoints with the same namespace, labels and named ports have in
+// common.
+type Identity struct {
+	ID        uint32
+	Namespace string
+	Labels    map[string]string
+}
+
+// EndpointIdentity says who an address is.
+type EndpointIdentity struct {
+	Address  netip.Addr
+	Identity uint32
 }
 
 // Masquerade is what the table set says of source NAT; nat.Defaults makes the
