@@ -10,6 +10,7 @@ import (
 
 	"ringway/conntrack"
 	"ringway/dataplane/endpoint"
+	"ringway/internal/podaddr"
 	"ringway/nat"
 	"ringway/packet"
 )
@@ -29,6 +30,10 @@ func (d *Dataplane) AddEndpoint(_ context.Context, r EndpointRequest) (EndpointS
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	r, err := d.chooseAddress(r)
+	if err != nil {
+		return EndpointStatus{}, err
+	}
 	cidr, err := d.admitEndpoint(r)
 	if err != nil {
 		return EndpointStatus{}, err
@@ -50,6 +55,25 @@ func (d *Dataplane) AddEndpoint(_ context.Context, r EndpointRequest) (EndpointS
 	return d.endpointStatus(record), nil
 }
 
+// chooseAddress gives a request without an address the one that the endpoint has,
+// or else one that is free.
+func (d *Dataplane) chooseAddress(r EndpointRequest) (EndpointRequest, error) {
+	self := d.build.self()
+	if r.Address.IsValid() || self == nil {
+		return r, nil
+	}
+	if old, ok := d.store.Get(r.Name); ok {
+		r.Address = old.Address
+		return r, nil
+	}
+	a, ok := d.store.FreeAddress(self.NodeCIDRs)
+	if !ok {
+		return r, fmt.Errorf("ip: no address of %v is free: detach a pod, or give the node another node CIDR", self.NodeCIDRs)
+	}
+	r.Address = a
+	return r, nil
+}
+
 // admitEndpoint checks a request against what there is, and finds its node CIDR.
 func (d *Dataplane) admitEndpoint(r EndpointRequest) (netip.Prefix, error) {
 	self := d.build.self()
@@ -62,7 +86,7 @@ func (d *Dataplane) admitEndpoint(r EndpointRequest) (netip.Prefix, error) {
 	case len(r.Ifname) > 15:
 		return none, fmt.Errorf("ifname: %q is longer than 15 characters", r.Ifname)
 	case self == nil:
-		return none, errors.New("there is no table set yet, so this node has no node CIDR: set `tables` in agent.yaml")
+		return none, errors.New("there is no table set yet, so this node has no node CIDR: set `tables` or `controllers` in agent.yaml")
 	case !r.Address.Is4():
 		return none, errors.New("ip: is missing: give an address of a node CIDR of this node")
 	}
@@ -72,9 +96,9 @@ func (d *Dataplane) admitEndpoint(r EndpointRequest) (netip.Prefix, error) {
 	}
 	cidr := self.NodeCIDRs[i].Masked()
 	switch r.Address {
-	case gatewayOf(cidr):
+	case podaddr.Gateway(cidr):
 		return none, fmt.Errorf("ip: %s is the gateway of %s: choose another", r.Address, cidr)
-	case cidr.Addr(), lastOf(cidr):
+	case cidr.Addr(), podaddr.Broadcast(cidr):
 		return none, fmt.Errorf("ip: %s is the network or broadcast address of %s: choose another", r.Address, cidr)
 	}
 	for _, other := range d.store.List() {
@@ -86,11 +110,6 @@ func (d *Dataplane) admitEndpoint(r EndpointRequest) (netip.Prefix, error) {
 		}
 	}
 	return cidr, nil
-}
-
-func lastOf(p netip.Prefix) netip.Addr {
-	q := prefixOf(p)
-	return addrOf(q.Addr | ^q.Mask)
 }
 
 // attach makes the veth pair, has XDP take it and tells the pipeline. The lock
@@ -118,7 +137,7 @@ func (d *Dataplane) attach(r EndpointRequest, slot uint32, gateway netip.Addr) (
 		Name: r.Name, Slot: slot, Address: r.Address, MAC: endpoint.MACText(o.MAC), MTU: mtu,
 		Netns: made.NetnsPath, NetnsInode: made.NetnsInode, NetnsCookie: made.NetnsCookie,
 		Ifname: r.Ifname, PodIfindex: made.PodIfindex, HostDevice: o.HostDevice, Ifindex: made.Ifindex,
-		Labels: r.Labels,
+		Labels: r.Labels, Ports: r.Ports,
 	}
 	if err := d.serve(record); err != nil {
 		if made.Created {
@@ -251,7 +270,7 @@ func (d *Dataplane) endFlowsOf(slot uint32) {
 }
 
 func (d *Dataplane) repair(r endpoint.Record) error {
-	req := EndpointRequest{Name: r.Name, Netns: r.Netns, Address: r.Address, Ifname: r.Ifname, Labels: r.Labels}
+	req := EndpointRequest{Name: r.Name, Netns: r.Netns, Address: r.Address, Ifname: r.Ifname, Labels: r.Labels, Ports: r.Ports}
 	cidr, err := d.admitEndpoint(req)
 	if err != nil {
 		return err

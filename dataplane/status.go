@@ -302,7 +302,7 @@ func (d *Dataplane) Endpoints() []EndpointStatus {
 func (d *Dataplane) endpointStatus(r endpoint.Record) EndpointStatus {
 	s := EndpointStatus{
 		Name: r.Name, Address: r.Address, MAC: r.MAC.String(), Netns: r.Netns, Ifname: r.Ifname,
-		Device: r.HostDevice, Ifindex: r.Ifindex, Slot: r.Slot, Worker: d.workerOf(r.Slot), Labels: r.Labels,
+		Device: r.HostDevice, Ifindex: r.Ifindex, Slot: r.Slot, Worker: d.workerOf(r.Slot), Labels: r.Labels, Ports: r.Ports,
 		State: "down",
 	}
 	l, err := d.handle.LinkByIndex(r.Ifindex)

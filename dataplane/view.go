@@ -108,8 +108,9 @@ type EndpointStatus struct {
 	Slot                                   uint32
 	Worker                                 int
 	Labels                                 map[string]string
-	State                                  string // "up", "down"
-	RXPackets, RXBytes, TXPackets, TXBytes uint64 // as the pod's peer sees it: RX came from the pod
+	Ports                                  []string // that policies may name, as in http=80/TCP
+	State                                  string   // "up", "down"
+	RXPackets, RXBytes, TXPackets, TXBytes uint64   // as the pod's peer sees it: RX came from the pod
 }
 
 // DropStatus is the count of one drop reason.
@@ -124,9 +125,10 @@ type DropStatus struct {
 type EndpointRequest struct {
 	Name    string
 	Netns   string     // path, or a name under /run/netns
-	Address netip.Addr // inside one of our node CIDRs
+	Address netip.Addr // inside one of our node CIDRs; invalid: one that is free
 	Ifname  string     // inside the pod, default eth0
 	Labels  map[string]string
+	Ports   []string // that policies may name, as in http=80/TCP
 }
 
 // CaptureRequest selects what to capture.

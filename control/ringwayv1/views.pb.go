@@ -1619,11 +1619,13 @@ type Endpoint struct {
 	Worker  uint32            `protobuf:"varint,9,opt,name=worker,proto3" json:"worker,omitempty"`
 	Labels  map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// "up" or "down".
-	State         string `protobuf:"bytes,11,opt,name=state,proto3" json:"state,omitempty"`
-	RxPackets     uint64 `protobuf:"varint,12,opt,name=rx_packets,json=rxPackets,proto3" json:"rx_packets,omitempty"`
-	RxBytes       uint64 `protobuf:"varint,13,opt,name=rx_bytes,json=rxBytes,proto3" json:"rx_bytes,omitempty"`
-	TxPackets     uint64 `protobuf:"varint,14,opt,name=tx_packets,json=txPackets,proto3" json:"tx_packets,omitempty"`
-	TxBytes       uint64 `protobuf:"varint,15,opt,name=tx_bytes,json=txBytes,proto3" json:"tx_bytes,omitempty"`
+	State     string `protobuf:"bytes,11,opt,name=state,proto3" json:"state,omitempty"`
+	RxPackets uint64 `protobuf:"varint,12,opt,name=rx_packets,json=rxPackets,proto3" json:"rx_packets,omitempty"`
+	RxBytes   uint64 `protobuf:"varint,13,opt,name=rx_bytes,json=rxBytes,proto3" json:"rx_bytes,omitempty"`
+	TxPackets uint64 `protobuf:"varint,14,opt,name=tx_packets,json=txPackets,proto3" json:"tx_packets,omitempty"`
+	TxBytes   uint64 `protobuf:"varint,15,opt,name=tx_bytes,json=txBytes,proto3" json:"tx_bytes,omitempty"`
+	// Ports that policies may name, as in "http=80/TCP".
+	Ports         []string `protobuf:"bytes,16,rep,name=ports,proto3" json:"ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1761,6 +1763,13 @@ func (x *Endpoint) GetTxBytes() uint64 {
 		return x.TxBytes
 	}
 	return 0
+}
+
+func (x *Endpoint) GetPorts() []string {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
 }
 
 // Drop is the count of one drop reason since the agent started.
@@ -3448,7 +3457,7 @@ const file_ringway_v1_views_proto_rawDesc = "" +
 	"\x05local\x18\x05 \x01(\bR\x05local\x12\x12\n" +
 	"\x04mode\x18\x06 \x01(\tR\x04mode\x12\x19\n" +
 	"\bpath_mtu\x18\a \x01(\rR\apathMtu\x12D\n" +
-	"\x10path_mtu_expires\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0epathMtuExpires\"\xd5\x03\n" +
+	"\x10path_mtu_expires\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x0epathMtuExpires\"\xeb\x03\n" +
 	"\bEndpoint\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12\x10\n" +
@@ -3467,7 +3476,8 @@ const file_ringway_v1_views_proto_rawDesc = "" +
 	"\brx_bytes\x18\r \x01(\x04R\arxBytes\x12\x1d\n" +
 	"\n" +
 	"tx_packets\x18\x0e \x01(\x04R\ttxPackets\x12\x19\n" +
-	"\btx_bytes\x18\x0f \x01(\x04R\atxBytes\x1a9\n" +
+	"\btx_bytes\x18\x0f \x01(\x04R\atxBytes\x12\x14\n" +
+	"\x05ports\x18\x10 \x03(\tR\x05ports\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"l\n" +

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"ringway/internal/podaddr"
 )
 
 // fileName is the store's file in the state directory; formatVersion goes up
@@ -37,6 +39,7 @@ type Record struct {
 	HostDevice  string            `json:"hostDevice"`
 	Ifindex     int               `json:"ifindex"`
 	Labels      map[string]string `json:"labels,omitempty"`
+	Ports       []string          `json:"ports,omitempty"` // as in http=80/TCP
 }
 
 // MACText is a MAC address that is written as text.
@@ -64,8 +67,9 @@ func (m *MACText) UnmarshalText(text []byte) error {
 
 // file is the form on disk.
 type file struct {
-	Version   int      `json:"version"`
-	Endpoints []Record `json:"endpoints"`
+	Version     int        `json:"version"`
+	LastAddress netip.Addr `json:"lastAddress"` // that FreeAddress gave; an older agent passes over it
+	Endpoints   []Record   `json:"endpoints"`
 }
 
 // Store remembers endpoints in the state directory. Every change is on disk
@@ -77,6 +81,7 @@ type Store struct {
 	mu       sync.Mutex
 	records  map[string]Record
 	reserved map[string]uint32 // slots given to names that have no record yet
+	last     netip.Addr        // that FreeAddress gave; on disk with the next record
 }
 
 // Load opens the store in dir, which is made if need be. A file that cannot be
@@ -93,9 +98,8 @@ func Load(dir string, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the endpoints: %w", err)
 	}
-	records, err := decode(data)
+	err = s.decode(data)
 	if err == nil {
-		s.records = records
 		return s, nil
 	}
 	aside := s.path + ".corrupt-" + time.Now().UTC().Format("20060102T150405.000000000")
@@ -107,26 +111,27 @@ func Load(dir string, log *slog.Logger) (*Store, error) {
 	return s, nil
 }
 
-func decode(data []byte) (map[string]Record, error) {
+func (s *Store) decode(data []byte) error {
 	var f file
 	if err := json.Unmarshal(data, &f); err != nil {
-		return nil, err
+		return err
 	}
 	if f.Version != formatVersion {
-		return nil, fmt.Errorf("format version %d, this agent reads %d", f.Version, formatVersion)
+		return fmt.Errorf("format version %d, this agent reads %d", f.Version, formatVersion)
 	}
 	records := make(map[string]Record, len(f.Endpoints))
 	slots := make(map[uint32]string, len(f.Endpoints))
 	for _, r := range f.Endpoints {
 		if other, taken := slots[r.Slot]; taken || r.Name == "" || r.Slot == 0 {
-			return nil, fmt.Errorf("endpoint %q has slot %d, which is %q's or nobody's", r.Name, r.Slot, other)
+			return fmt.Errorf("endpoint %q has slot %d, which is %q's or nobody's", r.Name, r.Slot, other)
 		}
 		if _, twice := records[r.Name]; twice {
-			return nil, fmt.Errorf("endpoint %q is there twice", r.Name)
+			return fmt.Errorf("endpoint %q is there twice", r.Name)
 		}
 		records[r.Name], slots[r.Slot] = r, r.Name
 	}
-	return records, nil
+	s.records, s.last = records, f.LastAddress
+	return nil
 }
 
 // Get returns the record of a name.
@@ -221,6 +226,23 @@ func (s *Store) AllocSlot(name string, highest uint32) (uint32, error) {
 	return 0, fmt.Errorf("all %d endpoint slots are taken: raise maxEndpoints, or remove an endpoint", highest)
 }
 
+// FreeAddress is the next address out of a node's CIDRs that no endpoint has: see
+// podaddr.Next. It is false when there is none. Only Put gives it to somebody, so
+// that nobody has it whose record a crash took away.
+func (s *Store) FreeAddress(cidrs []netip.Prefix) (netip.Addr, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	taken := make(map[netip.Addr]bool, len(s.records))
+	for _, r := range s.records {
+		taken[r.Address] = true
+	}
+	a, ok := podaddr.Next(cidrs, s.last, func(a netip.Addr) bool { return taken[a] })
+	if ok {
+		s.last = a
+	}
+	return a, ok
+}
+
 // owner is the name that a slot is given to.
 func (s *Store) owner(slot uint32) (string, bool) {
 	for _, r := range s.records {
@@ -237,7 +259,7 @@ func (s *Store) owner(slot uint32) (string, bool) {
 }
 
 func (s *Store) write() error {
-	data, err := json.MarshalIndent(file{Version: formatVersion, Endpoints: s.list()}, "", "  ")
+	data, err := json.MarshalIndent(file{Version: formatVersion, LastAddress: s.last, Endpoints: s.list()}, "", "  ")
 	if err != nil {
 		return err
 	}
