@@ -15,7 +15,7 @@ GOTEST   := $(GO) test -p 1 -count 1
 RACE     := ./packet/... ./encap/... ./conntrack/... ./nat/... ./control/... ./dataplane ./dataplane/port ./dataplane/fib \
             ./dataplane/icmperr ./dataplane/reassembly ./dataplane/dnsquery ./dataplane/dnsprobe ./internal/...
 
-.PHONY: help build coredns generate lint fmt test test-unit test-race fuzz demo soak bench bench-smoke setup root clean
+.PHONY: help build coredns etcd generate lint fmt test test-unit test-race fuzz demo soak bench bench-smoke setup root clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,10 @@ build: ## build bin/ringway, one static binary
 coredns: ## build bin/coredns, the DNS servers of the lab
 	@mkdir -p bin
 	CGO_ENABLED=0 $(GO) build -C tools/coredns -trimpath -ldflags='-s -w' -o $(CURDIR)/bin/coredns .
+
+etcd: ## build bin/etcd, the members of the lab's second form
+	@mkdir -p bin
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o bin/etcd go.etcd.io/etcd/server/v3
 
 generate: ## make the generated code again; leaves a clean diff
 	@for c in clang-14 llvm-strip-14; do command -v $$c >/dev/null || { echo "$$c is missing: apt-get install clang-14 llvm-14 libbpf-dev" >&2; exit 1; }; done

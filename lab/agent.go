@@ -1,36 +1,41 @@
 package lab
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"path/filepath"
-	"time"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// startTimeout is until the agent's socket answers.
-const startTimeout = 20 * time.Second
-
 func (l *Lab) hostDir(host string) string { return filepath.Join(Dir(l.state.Prefix), host) }
 
-// Socket is the path of a host's agent socket.
-func (l *Lab) Socket(host string) string { return filepath.Join(l.hostDir(host), "agent.sock") }
+// program is what runs on a host under the lab's care.
+func (l *Lab) program(host string) string {
+	if slices.Contains(l.Controllers(), host) {
+		return "controller"
+	}
+	return "agent"
+}
 
-// Config is the path of a host's agent.yaml.
-func (l *Lab) Config(host string) string { return filepath.Join(l.hostDir(host), "agent.yaml") }
+// Socket is the path of the socket of a host's agent, or controller.
+func (l *Lab) Socket(host string) string { return l.hostFile(host, l.program(host)+".sock") }
 
-// LogFile is the path of a host's agent log.
-func (l *Lab) LogFile(host string) string { return filepath.Join(l.hostDir(host), "agent.log") }
+// Config is the path of the configuration of a host's agent, or controller.
+func (l *Lab) Config(host string) string { return l.hostFile(host, l.program(host)+".yaml") }
+
+// LogFile is the path of the log of a host's agent, or controller.
+func (l *Lab) LogFile(host string) string { return l.hostFile(host, l.program(host)+".log") }
 
 func (l *Lab) agent(host string) daemon {
 	return daemon{
 		what: "the agent of " + host, config: l.Config(host), logFile: l.LogFile(host),
-		pidFile: filepath.Join(l.hostDir(host), "agent.pid"),
+		pidFile: l.hostFile(host, "agent.pid"),
 	}
 }
 
@@ -57,7 +62,7 @@ func (l *Lab) buildAgents(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return l.waitJoined(ctx)
 }
 
 func (l *Lab) writeAgent(host string) error {
@@ -66,10 +71,17 @@ func (l *Lab) writeAgent(host string) error {
 			return fmt.Errorf("make a directory for %s: %w", host, err)
 		}
 	}
-	if err := l.writeTables(host, tableSet(l.state.Routing)); err != nil {
-		return err
-	}
 	config := l.defaultAgentConfig(host)
+	if l.HasControl() {
+		if err := l.joinByCertificate(host, config); err != nil {
+			return err
+		}
+	} else {
+		config["tables"] = l.Tables(host)
+		if err := writeTables(l.Tables(host), tableSet(l.state.Routing)); err != nil {
+			return err
+		}
+	}
 	if l.agentConfig != nil {
 		l.agentConfig(host, config)
 	}
@@ -77,9 +89,12 @@ func (l *Lab) writeAgent(host string) error {
 }
 
 func (l *Lab) defaultAgentConfig(host string) map[string]any {
-	n, _ := nodeByName(host)
+	devices := []string{"eth0"}
+	if n, ok := nodeByName(host); ok {
+		devices = n.uplinks
+	}
 	var uplinks []any
-	for _, device := range n.uplinks {
+	for _, device := range devices {
 		uplinks = append(uplinks, map[string]any{"device": device})
 	}
 	config := map[string]any{
@@ -87,7 +102,6 @@ func (l *Lab) defaultAgentConfig(host string) map[string]any {
 		"socket":    l.Socket(host),
 		"stateDir":  filepath.Join(l.hostDir(host), "state"),
 		"pinDir":    l.pinDir(host),
-		"tables":    l.Tables(host),
 		"redirects": l.RedirectsFile(host),
 		"workers":   l.state.Workers,
 		"uplinks":   uplinks,
@@ -98,54 +112,79 @@ func (l *Lab) defaultAgentConfig(host string) map[string]any {
 	return config
 }
 
-// Start starts a host's agent, in a process group of its own so that it outlives
-// the caller, and waits until its socket answers.
-func (l *Lab) Start(host string) error {
-	if err := l.CheckAgent(host); err != nil {
+// Start starts a program of the lab, in a process group of its own so that it
+// outlives the caller, and waits until it answers: the agent or the controller of a
+// host, or an etcd member (as in "etcd1").
+func (l *Lab) Start(name string) error {
+	switch {
+	case slices.Contains(l.Controllers(), name):
+		return l.startController(name)
+	case slices.Contains(l.EtcdMembers(), name):
+		return l.startEtcd(name)
+	}
+	if err := l.checkProgram(name); err != nil {
 		return err
 	}
-	l.logf("agent on %s", host)
-	agent := l.agent(host)
-	ended, err := agent.start(l.Command(host, l.state.Binary, "agent", "-c", l.Config(host)))
+	l.logf("agent on %s", name)
+	agent := l.agent(name)
+	ended, err := agent.start(l.Command(name, l.state.Binary, "agent", "-c", l.Config(name)))
 	if err != nil {
 		return err
 	}
-	return l.waitReady(host, ended)
+	return l.waitReady(agent, l.Socket(name), ended)
 }
 
-// errEndedCleanly is what an agent that ends by itself with exit code 0 did.
+// errEndedCleanly is what a program that ends by itself with exit code 0 did.
 var errEndedCleanly = errors.New("exit code 0")
 
-func (l *Lab) waitReady(host string, ended <-chan error) error {
-	deadline := time.After(startTimeout)
-	for {
-		if c, err := net.Dial("unix", l.Socket(host)); err == nil {
-			return c.Close()
-		}
-		select {
-		case err := <-ended:
-			return fmt.Errorf("the agent of %s ended at start: %s: %w", host, l.agent(host).lastLog(), cmp.Or(err, errEndedCleanly))
-		case <-deadline:
-			return fmt.Errorf("the agent of %s does not answer after %s: %s", host, startTimeout, l.agent(host).lastLog())
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
+// waitReady waits until a program answers on its unix socket.
+func (l *Lab) waitReady(d daemon, socket string, ended <-chan error) error {
+	return d.waitReady(ended, func() (net.Conn, error) { return net.Dial("unix", socket) })
 }
 
-// Stop ends a host's agent by SIGTERM and waits until it is gone. It is done if
-// none runs.
-func (l *Lab) Stop(host string) error { return l.end(host, unix.SIGTERM) }
+// Programs lists what Start, Stop and Kill take.
+func (l *Lab) Programs() []string {
+	return slices.Concat(l.Agents(), l.Controllers(), l.EtcdMembers())
+}
 
-// Kill ends a host's agent by SIGKILL, as a crash would, and waits until it is
-// gone. It is done if none runs.
-func (l *Lab) Kill(host string) error { return l.end(host, unix.SIGKILL) }
+func (l *Lab) checkProgram(name string) error {
+	if all := l.Programs(); !slices.Contains(all, name) {
+		return fmt.Errorf("nothing of the lab runs on %q: use one of %s", name, strings.Join(all, ", "))
+	}
+	return nil
+}
 
-func (l *Lab) end(host string, signal unix.Signal) error {
-	if err := l.CheckAgent(host); err != nil {
+func (l *Lab) daemon(name string) (daemon, error) {
+	switch {
+	case slices.Contains(l.Controllers(), name):
+		return l.controller(name), nil
+	case slices.Contains(l.EtcdMembers(), name):
+		return l.etcd(name), nil
+	}
+	return l.agent(name), l.checkProgram(name)
+}
+
+// Stop ends a program that Start takes by SIGTERM and waits until it is gone. It is
+// done if it does not run.
+func (l *Lab) Stop(name string) error { return l.end(name, unix.SIGTERM) }
+
+// Kill ends one by SIGKILL, as a crash would, and waits until it is gone. It is done
+// if it does not run.
+func (l *Lab) Kill(name string) error { return l.end(name, unix.SIGKILL) }
+
+func (l *Lab) end(name string, signal unix.Signal) error {
+	d, err := l.daemon(name)
+	if err != nil {
 		return err
 	}
-	return l.agent(host).end(signal)
+	return d.end(signal)
 }
 
-// Pid is the process of a host's agent; 0: none runs.
-func (l *Lab) Pid(host string) (int, error) { return l.agent(host).pid() }
+// Pid is the process of a program that Start takes; 0: it does not run.
+func (l *Lab) Pid(name string) (int, error) {
+	d, err := l.daemon(name)
+	if err != nil {
+		return 0, err
+	}
+	return d.pid()
+}

@@ -47,7 +47,7 @@ var badFiles = []badFile{
 // traffic runs. ringway status says why each is refused and fails; traffic does
 // not notice, and a good file heals.
 func TestBadFilesAreRefused(t *testing.T) {
-	l := agentLab(t, Options{})
+	l := fileLab(t, Options{})
 	doc, err := os.ReadFile(l.Tables("node1"))
 	must(t, err)
 	good := string(doc)

@@ -31,7 +31,8 @@ func (l *Lab) AgentStatus(ctx context.Context, host string) (*ringwayv1.Status, 
 	return s, nil
 }
 
-// WaitTables waits until a host's agent has table set version in force.
+// WaitTables waits until a host's agent has table set version in force; with a
+// controller, that or a later one.
 func (l *Lab) WaitTables(ctx context.Context, host string, version uint64) error {
 	client, err := l.Agent(host)
 	if err != nil {
@@ -44,7 +45,7 @@ func (l *Lab) WaitTables(ctx context.Context, host string, version uint64) error
 			return fmt.Errorf("wait for the tables of %s: %w", host, err)
 		}
 		tables := s.GetTables()
-		if tables.GetVersion() == version {
+		if tables.GetVersion() == version || l.HasControl() && tables.GetVersion() > version {
 			return nil
 		}
 		select {

@@ -16,15 +16,18 @@ func (l *Lab) Command(host, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Environment is the caller's, with RINGWAY_SOCKET of the host's node, and the
-// lab's own binary first in PATH.
+// Environment is the caller's, with RINGWAY_SOCKET of the host's node,
+// RINGWAY_CONTROLLER of the controller, and the lab's own binary first in PATH.
 func (l *Lab) Environment(host string) []string {
 	env := os.Environ()
 	if p, ok := l.pod(host); ok {
 		host = p.Node
 	}
-	if hasAgent(host) {
+	if l.hasAgent(host) {
 		env = append(env, "RINGWAY_SOCKET="+l.Socket(host))
+	}
+	if controller := l.controllerOf(host); controller != "" {
+		env = append(env, "RINGWAY_CONTROLLER="+l.Socket(controller))
 	}
 	if l.state.Binary != "" {
 		env = append(env, "PATH="+filepath.Dir(l.state.Binary)+":"+os.Getenv("PATH"))

@@ -1,9 +1,11 @@
 package lab
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,8 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// stopTimeout is from the signal to the end of a process.
-const stopTimeout = 10 * time.Second
+const (
+	startTimeout = 20 * time.Second // until it answers
+	stopTimeout  = 10 * time.Second // from the signal to its end
+)
 
 // daemon is a process of the lab that outlives the caller, and that a later one
 // finds by its files.
@@ -49,6 +53,23 @@ func (d daemon) start(cmd *exec.Cmd) (ended <-chan error, err error) {
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }() // reaps it, should the caller live longer
 	return done, nil
+}
+
+// waitReady waits until it takes connections, unless it has ended.
+func (d daemon) waitReady(ended <-chan error, dial func() (net.Conn, error)) error {
+	deadline := time.After(startTimeout)
+	for {
+		if c, err := dial(); err == nil {
+			return c.Close()
+		}
+		select {
+		case err := <-ended:
+			return fmt.Errorf("%s ended at start: %s: %w", d.what, d.lastLog(), cmp.Or(err, errEndedCleanly))
+		case <-deadline:
+			return fmt.Errorf("%s does not answer after %s: %s", d.what, startTimeout, d.lastLog())
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
 }
 
 // lastLog is the last line that it wrote.

@@ -101,8 +101,8 @@ func (l *Lab) HasDNS() bool {
 }
 
 func (l *Lab) addDNSPod(name, node string, address netip.Addr, app string) error {
-	return l.AddLabelledPod(name, node, address, map[string]string{
-		"k8s-app": app, "io.kubernetes.pod.namespace": dnsNamespace,
+	return l.StartPod(Pod{
+		Name: name, Node: node, Address: address, Namespace: dnsNamespace, Labels: map[string]string{"k8s-app": app},
 	})
 }
 

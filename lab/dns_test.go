@@ -31,16 +31,23 @@ var builtCoreDNS = sync.OnceValues(func() (string, error) {
 // dnsLoad is how long a load test goes on.
 var dnsLoad = flag.Duration("dnsload", 10*time.Second, "length of the DNS load tests, at most 30s")
 
-// dnsLab is a lab with agents and DNS. When the test fails, it shows what the
-// servers have to say, too.
+// dnsLab is an agentLab with DNS. When the test fails, it shows what the servers have
+// to say, too.
 func dnsLab(t *testing.T, o Options) *Lab {
+	t.Helper()
+	o.Controllers = max(o.Controllers, 1)
+	return fileDNSLab(t, o)
+}
+
+// fileDNSLab is a fileLab with DNS.
+func fileDNSLab(t *testing.T, o Options) *Lab {
 	t.Helper()
 	netnstest.Root(t)
 	var err error
 	if o.CoreDNS, err = builtCoreDNS(); err != nil {
 		t.Fatal(err)
 	}
-	l := agentLab(t, o)
+	l := fileLab(t, o)
 	t.Cleanup(func() {
 		for _, host := range []string{cachePod, cacheNode} {
 			if log, err := l.DNSLog(host); t.Failed() && err == nil {

@@ -48,7 +48,7 @@ var wrongRedirects = []struct{ name, replace, by, problem string }{
 // queries run: ringway status names the field and fails, the redirect that was in
 // force stays, and a good manifest heals.
 func TestWrongRedirectsAreRefused(t *testing.T) {
-	l := dnsLab(t, Options{})
+	l := fileDNSLab(t, Options{})
 	redirectDNS(t, l, PodRedirect)
 	good, err := dnsFile(PodRedirect)
 	must(t, err)
@@ -79,7 +79,7 @@ func TestWrongRedirectsAreRefused(t *testing.T) {
 // TestRedirectWithoutEffect has redirects that are well written and yet do nothing:
 // get redirects says why, and queries reach kube-dns.
 func TestRedirectWithoutEffect(t *testing.T) {
-	l := dnsLab(t, Options{})
+	l := fileDNSLab(t, Options{})
 	good, err := dnsFile(PodRedirect)
 	must(t, err)
 	for _, c := range []struct{ name, replace, by, state string }{

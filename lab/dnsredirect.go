@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"ringway/control/ringwayv1"
 )
@@ -35,8 +36,9 @@ func (l *Lab) SetRedirects(host, manifests string) error {
 	return nil
 }
 
-// RedirectDNS puts a form of the redirect to the cache into force on node1; "":
-// none. It waits until that is so.
+// RedirectDNS puts a form of the redirect to the cache into force, on node1 or,
+// where there is a controller, everywhere; "": none. It waits until that is so on
+// node1.
 func (l *Lab) RedirectDNS(ctx context.Context, form string) error {
 	manifest := ""
 	if form != "" {
@@ -45,7 +47,7 @@ func (l *Lab) RedirectDNS(ctx context.Context, form string) error {
 			return err
 		}
 	}
-	if err := l.SetRedirects(cacheNode, manifest); err != nil {
+	if err := l.publishRedirect(ctx, manifest); err != nil {
 		return err
 	}
 	return l.WaitRedirect(ctx, cacheNode, func(r *ringwayv1.RedirectStatus) bool {
@@ -58,6 +60,19 @@ func (l *Lab) RedirectDNS(ctx context.Context, form string) error {
 		}
 		return r.GetState() == "active" && r.GetBackends()[0].GetAddress() == cache.String()
 	})
+}
+
+// publishRedirect gives the redirect to whom agents have their tables from; "": takes
+// it away.
+func (l *Lab) publishRedirect(ctx context.Context, manifest string) error {
+	switch {
+	case !l.HasControl():
+		return l.SetRedirects(cacheNode, manifest)
+	case manifest != "":
+		return l.ApplyObjects(ctx, manifest)
+	}
+	namespace, name, _ := strings.Cut(redirectName, "/")
+	return l.DeleteObjects(ctx, &ringwayv1.ObjectKey{Kind: "CiliumLocalRedirectPolicy", Namespace: namespace, Name: name})
 }
 
 // WaitRedirect waits until the redirect to the cache on a host is as told; nil:

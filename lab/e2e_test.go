@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,9 +45,18 @@ var builtBinary = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// agentLab is a lab with agents that lives as long as the test. When the test
-// fails, it shows what the agents have to say.
+// agentLab is a lab with agents, and a controller that they have their tables from,
+// that lives as long as the test. When the test fails, it shows what they have to
+// say.
 func agentLab(t *testing.T, o Options) *Lab {
+	t.Helper()
+	o.Controllers = max(o.Controllers, 1)
+	return fileLab(t, o)
+}
+
+// fileLab is an agentLab whose agents have their tables from files, unless the
+// options name controllers.
+func fileLab(t *testing.T, o Options) *Lab {
 	t.Helper()
 	netnstest.Root(t)
 	var err error
@@ -71,18 +81,31 @@ func agentLab(t *testing.T, o Options) *Lab {
 	return l
 }
 
-// showAgents logs what each agent wrote last and what it dropped.
+// showAgents logs what each program wrote last and what the agents dropped.
 func showAgents(t *testing.T, l *Lab) {
+	for _, name := range slices.Concat(l.Controllers(), l.EtcdMembers()) {
+		d, err := l.daemon(name)
+		must(t, err)
+		t.Logf("%s log:\n%s", name, lastLines(d.logFile, 15))
+	}
 	for _, host := range l.Agents() {
-		log, _ := os.ReadFile(l.LogFile(host))
-		lines := strings.Split(strings.TrimSpace(string(log)), "\n")
-		t.Logf("%s log:\n%s", host, strings.Join(lines[max(0, len(lines)-15):], "\n"))
+		t.Logf("%s log:\n%s", host, lastLines(l.LogFile(host), 15))
 		if pid, _ := l.Pid(host); pid == 0 {
 			continue
 		}
 		out, err := l.Command(host, l.state.Binary, "get", "drops").CombinedOutput()
 		t.Logf("%s drops (%v):\n%s", host, err, out)
 	}
+}
+
+// lastLines are the last lines of a file, or why they cannot be read.
+func lastLines(path string, count int) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return strings.Join(lines[max(0, len(lines)-count):], "\n")
 }
 
 func testContext(t *testing.T, d time.Duration) context.Context {
@@ -98,6 +121,28 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// builtEtcd builds etcd, once and only if a test needs it.
+var builtEtcd = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(binaryDir, "etcd", "etcd") // not beside ringway, as with CoreDNS
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "go.etcd.io/etcd/server/v3")
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0") // as make etcd does it: one build cache serves both
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build etcd: %w: %s", err, out)
+	}
+	return path, nil
+})
+
+// haLab is a lab with two controllers on three etcd members.
+func haLab(t *testing.T, o Options) *Lab {
+	t.Helper()
+	var err error
+	if o.EtcdBinary, err = builtEtcd(); err != nil {
+		t.Fatal(err)
+	}
+	o.Controllers, o.Etcd = 2, 3
+	return agentLab(t, o)
 }
 
 // TestTour is what make demo shows.

@@ -38,6 +38,10 @@ type Options struct {
 	Pods         []Pod  // default DefaultPods
 	CoreDNS      string // path of a CoreDNS, as make coredns builds it; empty: no DNS
 
+	Controllers int    // that give the agents their tables, at most 3; 0: a tables file for each agent
+	Etcd        int    // members of the controllers' etcd, at most 3; 0: it is embedded in the only controller
+	EtcdBinary  string // path of an etcd, as make etcd builds it; needed for Etcd
+
 	// AgentConfig may change agent.yaml of a host before it is written. Maps and
 	// slices in it are as encoding/json makes them.
 	AgentConfig func(host string, config map[string]any)
@@ -47,14 +51,18 @@ type Options struct {
 
 // state is what a later process needs to know of a lab; it is kept in lab.json.
 type state struct {
-	Prefix       string `json:"prefix"`
-	Binary       string `json:"binary,omitempty"`
-	Routing      string `json:"routing"`
-	UplinkQueues int    `json:"uplinkQueues"`
-	Workers      int    `json:"workers"`
-	UnderlayMTU  int    `json:"underlayMTU"`
-	Pods         []Pod  `json:"pods"`
-	CoreDNS      string `json:"coreDNS,omitempty"` // path of the binary; empty: no DNS
+	Prefix       string       `json:"prefix"`
+	Binary       string       `json:"binary,omitempty"`
+	Routing      string       `json:"routing"`
+	UplinkQueues int          `json:"uplinkQueues"`
+	Workers      int          `json:"workers"`
+	UnderlayMTU  int          `json:"underlayMTU"`
+	Pods         []Pod        `json:"pods"`
+	CoreDNS      string       `json:"coreDNS,omitempty"` // path of the binary; empty: no DNS
+	Controllers  int          `json:"controllers,omitempty"`
+	Etcd         int          `json:"etcd,omitempty"`
+	EtcdBinary   string       `json:"etcdBinary,omitempty"`
+	JoinedNodes  []JoinedNode `json:"joinedNodes,omitempty"`
 }
 
 // Lab is a running testbed. Its methods may be called from several goroutines;
@@ -111,7 +119,7 @@ func (o Options) Check() error {
 			return err
 		}
 	}
-	return nil
+	return o.checkControl()
 }
 
 func checkRouting(mode string) error {
@@ -131,6 +139,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	l := &Lab{log: o.Log, agentConfig: o.AgentConfig, state: state{
 		Prefix: o.Prefix, Binary: o.Binary, Routing: o.Routing,
 		UplinkQueues: o.UplinkQueues, Workers: o.Workers, UnderlayMTU: o.UnderlayMTU,
+		Controllers: o.Controllers, Etcd: o.Etcd, EtcdBinary: o.EtcdBinary,
 	}}
 	if err := l.claim(); err != nil {
 		return nil, err
@@ -143,7 +152,7 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 
 // claim takes the prefix: making the directory is the lock between two Ups.
 func (l *Lab) claim() error {
-	for _, host := range fixedHosts {
+	for _, host := range l.Hosts() {
 		if namespaceExists(l.namespace(host)) {
 			return fmt.Errorf("namespace %s exists: take the lab down first (ringway lab down --prefix %s)", l.namespace(host), l.state.Prefix)
 		}
@@ -173,6 +182,9 @@ func (l *Lab) build(ctx context.Context, o Options) error {
 	if err := l.buildNetwork(); err != nil {
 		return err
 	}
+	if err := l.buildControl(ctx); err != nil {
+		return err
+	}
 	if l.state.Binary != "" {
 		if err := l.buildAgents(ctx); err != nil {
 			return err
@@ -192,7 +204,7 @@ func (l *Lab) addPods(ctx context.Context, pods []Pod) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := l.AddLabelledPod(p.Name, p.Node, p.Address, p.Labels); err != nil {
+		if err := l.StartPod(p); err != nil {
 			return err
 		}
 	}
@@ -279,7 +291,7 @@ func Down(prefix string) error {
 		if err := checkPrefix(prefix); err != nil {
 			return err
 		}
-		l = &Lab{log: io.Discard, state: state{Prefix: prefix, Pods: DefaultPods()}}
+		l = &Lab{log: io.Discard, state: state{Prefix: prefix, Pods: DefaultPods(), Controllers: maxControlHosts}}
 	}
 	return l.Down()
 }
@@ -291,7 +303,10 @@ func (l *Lab) Prefix() string { return l.state.Prefix }
 func (l *Lab) Hosts() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	hosts := slices.Clone(fixedHosts)
+	hosts := slices.Concat(fixedHosts, l.state.controlHosts())
+	for _, n := range l.state.JoinedNodes {
+		hosts = append(hosts, n.Name)
+	}
 	for _, p := range l.state.Pods {
 		hosts = append(hosts, p.Name)
 	}
@@ -303,8 +318,22 @@ func (l *Lab) Agents() []string {
 	if l.state.Binary == "" {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(fixedHosts), func(h string) bool { return !hasAgent(h) })
+	var hosts []string
+	for _, n := range nodes {
+		if n.name != linuxNode {
+			hosts = append(hosts, n.name)
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, n := range l.state.JoinedNodes {
+		hosts = append(hosts, n.Name)
+	}
+	return hosts
 }
+
+// hasAgent says whether host runs an agent.
+func (l *Lab) hasAgent(host string) bool { return slices.Contains(l.Agents(), host) }
 
 // pod finds a pod by name.
 func (l *Lab) pod(name string) (Pod, bool) {

@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -169,18 +168,4 @@ var protocolNames = map[uint8]string{packet.ProtoTCP: "tcp", packet.ProtoUDP: "u
 func describePool(a *ringwayv1.NatAddress) string {
 	return fmt.Sprintf("%s %s: %d used, %d held, %d free, %d of the host, of %d", a.GetAddress(), a.GetProtocol(),
 		a.GetUsed(), a.GetHeld(), a.GetFree(), a.GetHost(), a.GetSize())
-}
-
-// nextVersion puts a host's tables file in force again after sets of higher
-// versions have come by the API.
-func (l *Lab) nextVersion(ctx context.Context, host string) error {
-	s, err := l.AgentStatus(ctx, host)
-	if err != nil {
-		return err
-	}
-	next := s.GetTables().GetVersion() + 1
-	if err := l.SetTables(host, func(tables map[string]any) { tables["version"] = next }); err != nil {
-		return err
-	}
-	return l.WaitTables(ctx, host, next)
 }

@@ -162,8 +162,11 @@ func TestRestartKeepsAddressOfARuleThatIsGone(t *testing.T) {
 	must(t, l.SetTables("node1", func(tables map[string]any) {
 		tables["masquerade"], tables["version"] = map[string]any{}, tables["version"].(float64)+1
 	}))
+	version, err := l.TablesVersion("node1")
+	must(t, err)
 	for range 2 {
 		must(t, l.Start("node1"))
+		must(t, l.WaitTables(testContext(t, 10*time.Second), "node1", version))
 		sameMappings(t, before, mappings(t, l))
 		must(t, old.Exchange())
 		if got := sourceOf(t, l); got != l.Address("node1") {

@@ -8,17 +8,18 @@ const bridgeName = "lan0"
 // buildNetwork makes all that needs only the kernel: namespaces, links,
 // addresses, routes and the plain Linux node.
 func (l *Lab) buildNetwork() error {
-	for _, host := range fixedHosts {
+	hosts := l.Hosts()
+	for _, host := range hosts {
 		if err := l.makeHost(host, host == "router" || host == linuxNode); err != nil {
 			return err
 		}
 	}
-	b, err := newBuilder(l, fixedHosts...)
+	b, err := newBuilder(l, hosts...)
 	if err != nil {
 		return err
 	}
 	defer b.close()
-	for _, host := range fixedHosts {
+	for _, host := range hosts {
 		if err := b.loopback(host); err != nil {
 			return err
 		}
@@ -33,6 +34,11 @@ func (l *Lab) buildNetwork() error {
 	}
 	for _, c := range cables {
 		if err := b.cable(c); err != nil {
+			return err
+		}
+	}
+	for i := range l.state.controlHosts() {
+		if err := b.cable(controlCable(i)); err != nil {
 			return err
 		}
 	}
@@ -66,6 +72,11 @@ func (b *builder) cable(c cable) error {
 func (b *builder) routes() error {
 	if err := b.route("ext", route{to: "default", via: "198.51.100.1"}); err != nil {
 		return err
+	}
+	for _, host := range b.lab.state.controlHosts() {
+		if err := b.route(host, route{to: "default", via: "192.168.0.1"}); err != nil {
+			return err
+		}
 	}
 	for _, n := range nodes {
 		if err := b.route(n.name, route{to: "default", via: n.gateway}); err != nil {

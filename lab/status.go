@@ -3,11 +3,13 @@ package lab
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 )
 
-// HostStatus is one host of a lab. Fields that a host has not are empty.
+// HostStatus is one host of a lab, or an etcd member on one. Fields that a host has
+// not are empty. The socket of an etcd member is where its clients reach it.
 type HostStatus struct {
 	Name      string   `json:"name"`
 	Netns     string   `json:"netns"`
@@ -19,24 +21,43 @@ type HostStatus struct {
 	Log       string   `json:"log,omitempty"`
 }
 
-// Status of every host. A host whose namespace is gone is an error.
+// Status of every host and, behind them, of every etcd member. A host whose namespace is gone is an error.
 func (l *Lab) Status() ([]HostStatus, error) {
 	var list []HostStatus
-	agents := map[string]bool{}
-	for _, host := range l.Agents() {
-		agents[host] = true
-	}
+	programs := l.Programs()
 	for _, host := range l.Hosts() {
 		s := HostStatus{Name: host, Netns: l.Netns(host)}
 		var err error
 		if s.Addresses, err = l.addresses(host); err != nil {
 			return nil, err
 		}
-		if agents[host] {
+		if slices.Contains(programs, host) {
 			if s.Pid, err = l.Pid(host); err != nil {
 				return nil, err
 			}
-			s.Socket, s.Config, s.Tables, s.Log = l.Socket(host), l.Config(host), l.Tables(host), l.LogFile(host)
+			s.Socket, s.Config, s.Log = l.Socket(host), l.Config(host), l.LogFile(host)
+		}
+		if l.hasAgent(host) && !l.HasControl() {
+			s.Tables = l.Tables(host)
+		}
+		list = append(list, s)
+	}
+	members, err := l.etcdStatus()
+	return append(list, members...), err
+}
+
+// etcdStatus has an entry for each etcd member, which are on hosts of controllers.
+func (l *Lab) etcdStatus() ([]HostStatus, error) {
+	var list []HostStatus
+	for _, member := range l.EtcdMembers() {
+		host, d := etcdHost(member), l.etcd(member)
+		s := HostStatus{Name: member, Netns: l.Netns(host), Socket: etcdURL(member, etcdClientPort), Config: d.config, Log: d.logFile}
+		var err error
+		if s.Addresses, err = l.addresses(host); err != nil {
+			return nil, err
+		}
+		if s.Pid, err = d.pid(); err != nil {
+			return nil, err
 		}
 		list = append(list, s)
 	}
@@ -72,6 +93,9 @@ func (l *Lab) addresses(host string) ([]string, error) {
 func (l *Lab) Address(host string) netip.Addr {
 	if p, ok := l.pod(host); ok {
 		return p.Address
+	}
+	if n, ok := l.joinedNode(host); ok {
+		return n.Address
 	}
 	a, _ := fixedAddress(host)
 	return a

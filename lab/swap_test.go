@@ -42,7 +42,7 @@ func TestSwapsUnderTraffic(t *testing.T) {
 	const swaps = 1000
 	for _, s := range []setup{{"one worker", Options{}, 0}, {"two workers, four queues", Options{Workers: 2, UplinkQueues: 4}, 0}} {
 		t.Run(s.name, func(t *testing.T) {
-			l := agentLab(t, s.options)
+			l := fileLab(t, s.options)
 			base := tables(t, l, "node1")
 			wire, err := l.Capture("lan", "node1")
 			must(t, err)
@@ -171,7 +171,7 @@ var badSets = []struct {
 // TestBadSetsAreRefused: whole, with the field named, and traffic does not
 // notice.
 func TestBadSetsAreRefused(t *testing.T) {
-	l := agentLab(t, Options{})
+	l := fileLab(t, Options{})
 	good := tables(t, l, "node1")
 	good.Version = 10
 	client, err := l.Agent("node1")

@@ -2,16 +2,12 @@ package lab
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
-	"strconv"
-
-	"sigs.k8s.io/yaml"
+	"time"
 )
 
-// Tables is the path of a host's table set.
+// Tables is the path of the table set of a host without a controller.
 func (l *Lab) Tables(host string) string { return filepath.Join(l.hostDir(host), "tables.yaml") }
 
 // tableSet is the cluster of the original scenario: masquerading is on, and of
@@ -38,47 +34,51 @@ func tableSet(routing string) map[string]any {
 
 // SetTables rewrites the table set of a host, whole, as edit leaves it. Numbers
 // are float64, as encoding/json reads them. The agent sees the change by itself.
+// With a controller there is one table set for all hosts, and its version is the
+// controller's.
 func (l *Lab) SetTables(host string, edit func(tables map[string]any)) error {
 	if err := l.CheckAgent(host); err != nil {
 		return err
 	}
-	data, err := os.ReadFile(l.Tables(host))
+	tables, err := readTables(l.tablesOf(host))
 	if err != nil {
-		return fmt.Errorf("read the tables of %s: %w", host, err)
-	}
-	tables := map[string]any{}
-	if err := yaml.Unmarshal(data, &tables); err != nil {
-		return fmt.Errorf("read the tables of %s: %w", host, err)
+		return err
 	}
 	edit(tables)
-	return l.writeTables(host, tables)
-}
-
-func (l *Lab) writeTables(host string, tables map[string]any) error {
-	data, err := yaml.Marshal(tables)
-	if err != nil {
-		return fmt.Errorf("write the tables of %s: %w", host, err)
+	if !l.HasControl() {
+		return writeTables(l.Tables(host), tables)
 	}
-	return writeFile(l.Tables(host), data)
+	ctx, cancel := context.WithTimeout(context.Background(), changePatience)
+	defer cancel()
+	return l.setClusterTables(ctx, tables)
 }
 
-// TablesVersion is the version of the table set in a host's file.
+// changePatience is how long a controller may take to change objects.
+const changePatience = 10 * time.Second
+
+// tablesOf is the file that holds the table set of a host.
+func (l *Lab) tablesOf(host string) string {
+	if l.HasControl() {
+		return l.clusterFile()
+	}
+	return l.Tables(host)
+}
+
+// TablesVersion is the version of the table set that a host has, or is to have.
 func (l *Lab) TablesVersion(host string) (uint64, error) {
-	var version uint64
-	data, err := os.ReadFile(l.Tables(host))
-	if err == nil {
-		tables := struct{ Version json.Number }{}
-		if err = yaml.Unmarshal(data, &tables); err == nil {
-			version, err = strconv.ParseUint(tables.Version.String(), 10, 64)
-		}
-	}
+	tables, err := readTables(l.tablesOf(host))
 	if err != nil {
-		return 0, fmt.Errorf("read the version of the tables of %s: %w", host, err)
+		return 0, err
 	}
-	return version, nil
+	version, ok := tables["version"].(float64)
+	if !ok {
+		return 0, fmt.Errorf("the tables of %s have version %v: want a number", host, tables["version"])
+	}
+	return uint64(version), nil
 }
 
-// Update is SetTables with the next version, and waits until that is in force.
+// Update is SetTables with the next version, and waits until that is in force at
+// the host.
 func (l *Lab) Update(ctx context.Context, host string, edit func(tables map[string]any)) error {
 	version, err := l.TablesVersion(host)
 	if err != nil {
@@ -91,7 +91,10 @@ func (l *Lab) Update(ctx context.Context, host string, edit func(tables map[stri
 	if err != nil {
 		return err
 	}
-	return l.WaitTables(ctx, host, version+1)
+	if version, err = l.TablesVersion(host); err != nil {
+		return err
+	}
+	return l.WaitTables(ctx, host, version)
 }
 
 // SetRouting changes the routing mode of all nodes, the plain one included, and

@@ -15,6 +15,21 @@ var fixedHosts = []string{"lan", "router", "ext", "node1", "node2", "node3", "no
 // linuxNode is the node without an agent.
 const linuxNode = "node3"
 
+// maxControlHosts is how many hosts there may be for controllers and etcd members.
+const maxControlHosts = 3
+
+// controlHost is the host of controller or etcd member i, from 0.
+func controlHost(i int) string { return fmt.Sprintf("ctrl%d", i+1) }
+
+// controlAddress is its address, on the shared segment.
+func controlAddress(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 0, byte(10 + i)}) }
+
+// controlCable is its cable.
+func controlCable(i int) cable {
+	host := controlHost(i)
+	return cable{end{host, "eth0", controlAddress(i).String() + "/24"}, end{"lan", host, ""}}
+}
+
 // node is a member of the cluster.
 type node struct {
 	name    string
@@ -58,9 +73,19 @@ var loopbacks = []end{
 type Pod struct {
 	Name    string     `json:"name"`
 	Node    string     `json:"node"`
-	Address netip.Addr `json:"address"` // inside the node's CIDR
+	Address netip.Addr `json:"address"` // inside the node's CIDR; the zero Addr: one that is chosen when the pod is attached
 
-	Labels map[string]string `json:"labels,omitempty"`
+	Namespace string            `json:"namespace,omitempty"` // of the cluster; empty: the default one
+	Labels    map[string]string `json:"labels,omitempty"`
+	Ports     []string          `json:"ports,omitempty"` // that policies may name, as in "http=80/TCP"
+}
+
+// endpoint is what the pod is called by its agent.
+func (p Pod) endpoint() string {
+	if p.Namespace == "" {
+		return p.Name
+	}
+	return p.Namespace + "/" + p.Name
 }
 
 // DefaultPods are the pods of the original scenario, one on each node.
@@ -91,12 +116,6 @@ func nodeByName(name string) (node, bool) {
 	return nodes[i], true
 }
 
-// hasAgent says whether host runs an agent.
-func hasAgent(host string) bool {
-	_, ok := nodeByName(host)
-	return ok && host != linuxNode
-}
-
 func (n node) prefix() netip.Prefix { return netip.MustParsePrefix(n.cidr) }
 
 // podGateway is the first address of the node's CIDR.
@@ -122,6 +141,11 @@ func fixedAddress(host string) (netip.Addr, bool) {
 			}
 		}
 	}
+	for i := range maxControlHosts {
+		if host == controlHost(i) {
+			return controlAddress(i), true
+		}
+	}
 	return netip.Addr{}, false
 }
 
@@ -139,19 +163,35 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
+// checkPod checks a pod on one of the nodes that every lab has.
 func checkPod(p Pod) error {
-	if !podPattern.MatchString(p.Name) {
-		return fmt.Errorf("pod name %q: use 1 to 15 lower-case letters and digits", p.Name)
-	}
-	if slices.Contains(fixedHosts, p.Name) {
-		return fmt.Errorf("pod name %q: a host has that name", p.Name)
+	if err := checkName(p.Name); err != nil {
+		return fmt.Errorf("pod %w", err)
 	}
 	n, ok := nodeByName(p.Node)
 	if !ok {
 		return fmt.Errorf("pod %s: node %q is not one of node1, node2, node3, node4", p.Name, p.Node)
 	}
+	if !p.Address.IsValid() && p.Node != linuxNode {
+		return nil
+	}
 	if !n.prefix().Contains(p.Address) || p.Address == n.podGateway() || p.Address == n.prefix().Addr() {
 		return fmt.Errorf("pod %s: address %s is not a pod address of %s (%s without its first two)", p.Name, p.Address, p.Node, n.cidr)
+	}
+	return nil
+}
+
+// checkName checks the name of a host that is added to the fixed ones.
+func checkName(name string) error {
+	if !podPattern.MatchString(name) {
+		return fmt.Errorf("name %q: use 1 to 15 lower-case letters and digits", name)
+	}
+	taken := slices.Clone(fixedHosts)
+	for i := range maxControlHosts {
+		taken = append(taken, controlHost(i))
+	}
+	if slices.Contains(taken, name) {
+		return fmt.Errorf("name %q: a host has that name", name)
 	}
 	return nil
 }

@@ -25,7 +25,7 @@ func newLabCommand() *cobra.Command {
 		Use:   "lab",
 		Short: "Build and use a testbed in network namespaces",
 		Long: `Build and use a testbed in network namespaces: four nodes, a router, a host
-outside and a pod on each node. Nothing of the machine is touched.`,
+outside, a controller and a pod on each node. Nothing of the machine is touched.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -36,29 +36,35 @@ outside and a pod on each node. Nothing of the machine is touched.`,
 		newLabTourCommand(prefix),
 		newLabStatusCommand(prefix),
 		newLabExecCommand(prefix),
-		newLabAgentCommand(prefix, "start HOST", "Start the agent of a host", (*lab.Lab).Start),
-		newLabAgentCommand(prefix, "stop HOST", "Stop the agent of a host (SIGTERM)", (*lab.Lab).Stop),
-		newLabAgentCommand(prefix, "kill HOST", "Kill the agent of a host (SIGKILL), as a crash would", (*lab.Lab).Kill),
+		newLabProgramCommand(prefix, "start NAME", "Start the agent or the controller of a host, or an etcd member", (*lab.Lab).Start),
+		newLabProgramCommand(prefix, "stop NAME", "Stop one (SIGTERM)", (*lab.Lab).Stop),
+		newLabProgramCommand(prefix, "kill NAME", "Kill one (SIGKILL), as a crash would", (*lab.Lab).Kill),
 	)
 	return c
 }
 
 func newLabUpCommand(prefix *string) *cobra.Command {
 	var o lab.Options
+	var tables string
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Build the testbed and start its agents",
-		Long: `Build the testbed and start its agents. Where there is a coredns beside the
-ringway binary (make coredns), it gets DNS, too: kube-dns, a node-local cache and
-a server outside.`,
+		Long: `Build the testbed and start its agents, which join a controller by certificate.
+With --etcd the controllers, then up to three, share an etcd cluster of so many
+processes (make etcd) instead of an embedded one. Where there is a coredns beside
+the ringway binary (make coredns), the testbed gets DNS, too: kube-dns, a
+node-local cache and a server outside.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := tablesFrom(tables, c.Flags().Changed("controllers"), &o); err != nil {
+				return err
+			}
 			binary, err := os.Executable()
 			if err != nil {
 				return fmt.Errorf("find the ringway binary: %w", err)
 			}
 			o.Prefix, o.Binary, o.Log = *prefix, binary, c.ErrOrStderr()
-			o.CoreDNS = beside(binary, "coredns")
+			o.CoreDNS, o.EtcdBinary = beside(binary, "coredns"), beside(binary, "etcd")
 			if err := o.Check(); err != nil {
 				return exitError{exitUsage, err}
 			}
@@ -68,10 +74,31 @@ a server outside.`,
 	}
 	f := c.Flags()
 	f.StringVar(&o.Routing, "routing", "overlay", "routing mode of the table set: overlay, direct or hybrid")
+	f.StringVar(&tables, "tables", "controller", "where agents have their table sets from: controller, or file (one for each agent)")
+	f.IntVar(&o.Controllers, "controllers", 1, "controllers, 1 to 3; more than one need --etcd")
+	f.IntVar(&o.Etcd, "etcd", 0, "members of the controllers' etcd, 1 to 3; 0: it is embedded in the controller")
 	f.IntVar(&o.Workers, "workers", 1, "workers of each agent")
 	f.IntVar(&o.UplinkQueues, "uplink-queues", 1, "queues of each link between hosts, 1 to 64")
 	f.IntVar(&o.UnderlayMTU, "underlay-mtu", 1500, "MTU of the links between hosts, bytes")
 	return c
+}
+
+// tablesFrom makes what --tables says a number of controllers.
+func tablesFrom(tables string, counted bool, o *lab.Options) error {
+	switch tables {
+	case "controller":
+		if o.Controllers == 0 {
+			return usagef("controllers 0: use 1 to 3, or --tables file")
+		}
+		return nil
+	case "file":
+		if counted || o.Etcd != 0 {
+			return usagef("tables file: controllers and etcd members have no part in it; leave their flags out")
+		}
+		o.Controllers = 0
+		return nil
+	}
+	return usagef("tables %q: use controller or file", tables)
 }
 
 // beside is the path of a program in the directory of another; empty: there is none.
@@ -109,7 +136,8 @@ showed and whether it held. Exit code 1 if one did not.`,
 	}
 }
 
-func newLabAgentCommand(prefix *string, use, short string, do func(*lab.Lab, string) error) *cobra.Command {
+// newLabProgramCommand is start, stop or kill. NAME is as in node1, ctrl1 or etcd1.
+func newLabProgramCommand(prefix *string, use, short string, do func(*lab.Lab, string) error) *cobra.Command {
 	return &cobra.Command{
 		Use:   use,
 		Short: short,
@@ -199,8 +227,9 @@ func newLabExecCommand(prefix *string) *cobra.Command {
 		Use:   "exec HOST -- CMD [ARG...]",
 		Short: "Run a command on a host, with the host's agent as its agent",
 		Long: `Run a command in the network namespace of a host. RINGWAY_SOCKET is set to the
-agent of the host (of a pod: of its node) and ringway is found in PATH. The exit
-code is the command's. What it resolves, it resolves as /etc/resolv.conf of the
+agent of the host (of a pod: of its node), RINGWAY_CONTROLLER to the controller of
+the host, else to the first one, and ringway is found in PATH. The exit code is the
+command's. What it resolves, it resolves as /etc/resolv.conf of the
 host says.`,
 		Args: cobra.MinimumNArgs(2),
 		RunE: func(_ *cobra.Command, args []string) error {
