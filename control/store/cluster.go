@@ -1,0 +1,51 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+
+	"github.com/google/uuid"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// newToken marks a transaction: it is the version key's value, and tells whether
+// it was this one that made the version.
+func newToken() string { return rand.Text() }
+
+// ensureCluster returns the cluster's id. Of controllers that create it at the same
+// time, one succeeds.
+func ensureCluster(ctx context.Context, client *clientv3.Client) (string, error) {
+	if err := create(ctx, client, clusterKey, uuid.NewString()); err != nil {
+		return "", err
+	}
+	if err := create(ctx, client, versionKey, newToken()); err != nil {
+		return "", err
+	}
+	response, err := client.Get(ctx, clusterKey)
+	if err != nil {
+		return "", fmt.Errorf("read the cluster id: %w", err)
+	}
+	if len(response.Kvs) == 0 {
+		return "", fmt.Errorf("read the cluster id: %s was deleted", clusterKey)
+	}
+	return string(response.Kvs[0].Value), nil
+}
+
+func create(ctx context.Context, client *clientv3.Client, key, value string) error {
+	absent := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
+	if _, err := client.Txn(ctx).If(absent).Then(clientv3.OpPut(key, value)).Commit(); err != nil {
+		return fmt.Errorf("create %s: %w", key, err)
+	}
+	return nil
+}
+
+// touch makes a new version of the state as it is, unless there is a later one than
+// base.
+func touch(ctx context.Context, client *clientv3.Client, base uint64) error {
+	same := clientv3.Compare(clientv3.ModRevision(versionKey), "=", int64(base))
+	if _, err := client.Txn(ctx).If(same).Then(clientv3.OpPut(versionKey, newToken())).Commit(); err != nil {
+		return fmt.Errorf("make a new version: %w", err)
+	}
+	return nil
+}

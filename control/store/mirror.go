@@ -1,0 +1,295 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/tidwall/btree"
+)
+
+// pulseEvery is how often etcd is asked whether it is there and still the same.
+const pulseEvery = 2 * time.Second
+
+// pageItems is how many keys are listed in one request.
+const pageItems = 5000
+
+// mirror is the state in memory: listed once, watched from there on. It goes from
+// one whole version to the next, and never back.
+type mirror struct {
+	client  *clientv3.Client
+	decode  func(Key, []byte) (any, error)
+	log     *slog.Logger
+	cluster string
+
+	mu      sync.Mutex
+	now     *snapshot
+	history history
+	moved   chan struct{} // closed when there is a newer snapshot
+	fault   error         // why now may be old; nil: it is followed
+
+	// Of the goroutine of run.
+	seen    int64             // now is the state at this revision; 0: list it
+	pending []*clientv3.Event // changes whose version was not told yet
+
+	strayed atomic.Bool // something changed the state without making a version
+	restart atomic.Pointer[context.CancelFunc]
+}
+
+func newMirror(client *clientv3.Client, options Options) *mirror {
+	return &mirror{client: client, decode: options.Decode, log: options.Log, moved: make(chan struct{})}
+}
+
+func (m *mirror) view() *snapshot {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.now
+}
+
+// wait returns when the version is reached.
+func (m *mirror) wait(ctx context.Context, version uint64) error {
+	for {
+		m.mu.Lock()
+		reached, moved := m.now.version >= version, m.moved
+		m.mu.Unlock()
+		if reached {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for version %d: %w", version, ctx.Err())
+		}
+	}
+}
+
+// find says what became of a transaction.
+func (m *mirror) find(base uint64, token string) (verdict, uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.history.find(base, token)
+}
+
+func (m *mirror) health() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fault
+}
+
+// setFault keeps why the mirror may be old, nil if it is not. It is logged when it
+// begins and when it ends.
+func (m *mirror) setFault(fault error) {
+	m.mu.Lock()
+	before := m.fault
+	m.fault = fault
+	m.mu.Unlock()
+	switch {
+	case before == nil && fault != nil:
+		m.log.Warn("etcd cannot be followed: the state stays as it is", "error", fault)
+	case before != nil && fault == nil:
+		m.log.Info("etcd is followed again")
+	}
+}
+
+// run follows etcd until ctx ends.
+func (m *mirror) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := m.follow(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		m.log.Warn("the watch of the state ended and begins again", "error", err)
+		pause(ctx, retryPause)
+	}
+}
+
+func (m *mirror) follow(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m.restart.Store(&cancel)
+	if m.seen == 0 {
+		listing, cancel := context.WithTimeout(ctx, 10*requestTimeout)
+		defer cancel()
+		if err := m.list(listing); err != nil {
+			return err
+		}
+	}
+	m.pending = nil
+	watch := m.client.Watch(clientv3.WithRequireLeader(ctx), stateKey,
+		clientv3.WithRange(stateRangeEnd), clientv3.WithRev(m.seen+1), clientv3.WithProgressNotify())
+	for response := range watch {
+		if err := response.Err(); errors.Is(err, rpctypes.ErrCompacted) {
+			m.seen = 0
+			return fmt.Errorf("what happened since is compacted: %w", err)
+		} else if err != nil {
+			return err
+		}
+		if err := m.take(response); err != nil {
+			return err
+		}
+	}
+	return errors.New("the watch was closed")
+}
+
+// take takes in what a watch told. A revision's events come together, and the
+// version key's after the changes that it is the version of.
+func (m *mirror) take(response clientv3.WatchResponse) error {
+	for _, event := range response.Events {
+		switch {
+		case string(event.Kv.Key) != versionKey:
+			m.pending = append(m.pending, event)
+		case event.Type == mvccpb.Event_DELETE:
+			m.seen = 0
+			return fmt.Errorf("%s was deleted", versionKey)
+		default:
+			m.apply(event.Kv)
+		}
+	}
+	if len(m.pending) > 0 {
+		m.strayed.Store(true)
+		return nil
+	}
+	m.seen = max(m.seen, response.Header.Revision)
+	return nil
+}
+
+// apply makes a new snapshot of the last one and what is pending.
+func (m *mirror) apply(version *mvccpb.KeyValue) {
+	s := step{version: uint64(version.ModRevision), token: string(version.Value)}
+	m.seen = version.ModRevision
+	now := m.view()
+	if s.version <= now.version {
+		m.pending = nil
+		return
+	}
+	tree := now.fork()
+	for _, event := range m.pending {
+		m.change(tree, event, &s)
+	}
+	m.pending = nil
+	m.publish(&snapshot{version: s.version, tree: tree}, s)
+}
+
+func (m *mirror) change(tree *btree.BTreeG[*Item], event *clientv3.Event, s *step) {
+	key, err := parseKey(string(event.Kv.Key))
+	if err != nil {
+		m.log.Warn("a key in etcd is not Ringway's: left alone", "error", err)
+		return
+	}
+	if event.Type == mvccpb.Event_PUT {
+		if item := m.item(key, event.Kv); item != nil {
+			tree.Set(item)
+			s.puts = append(s.puts, item)
+			return
+		}
+	}
+	if _, found := tree.Delete(&Item{Key: key}); found {
+		s.deletes = append(s.deletes, key)
+	}
+}
+
+// item returns nil for a value that cannot be decoded. Every controller decodes
+// alike, so it is absent in all of them.
+func (m *mirror) item(key Key, kv *mvccpb.KeyValue) *Item {
+	object, err := m.decode(key, kv.Value)
+	if err != nil {
+		m.log.Error("an object in etcd cannot be read and counts as absent; put a valid one in its place", "key", string(kv.Key), "error", err)
+		return nil
+	}
+	return &Item{Key: key, Value: bytes.Clone(kv.Value), Object: object, Revision: uint64(kv.ModRevision)}
+}
+
+func (m *mirror) publish(now *snapshot, s step) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.now == nil {
+		m.history.floor = now.version
+	} else {
+		m.history.add(s)
+	}
+	m.now = now
+	close(m.moved)
+	m.moved = make(chan struct{})
+}
+
+// list reads the whole state at one revision.
+func (m *mirror) list(ctx context.Context) error {
+	head, err := m.client.Get(ctx, versionKey)
+	if err != nil {
+		return fmt.Errorf("read the version: %w", err)
+	}
+	if len(head.Kvs) == 0 {
+		if err := create(ctx, m.client, versionKey, newToken()); err != nil {
+			return err
+		}
+		return fmt.Errorf("read the version: %s was absent and is made anew", versionKey)
+	}
+	listed := &snapshot{version: uint64(head.Kvs[0].ModRevision), tree: newTree()}
+	newest, err := m.pages(ctx, head.Header.Revision, listed.tree)
+	if err != nil {
+		return err
+	}
+	if newest > listed.version {
+		if err := touch(ctx, m.client, listed.version); err != nil {
+			return err
+		}
+		return errors.New("read the state: it was changed without a version, and has one now")
+	}
+	return m.install(listed, string(head.Kvs[0].Value), head.Header.Revision)
+}
+
+// pages reads the state at a revision into tree and returns the newest revision of
+// its keys.
+func (m *mirror) pages(ctx context.Context, revision int64, tree *btree.BTreeG[*Item]) (newest uint64, err error) {
+	for from := stateKey; ; {
+		page, err := m.client.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(stateKey)),
+			clientv3.WithLimit(pageItems), clientv3.WithRev(revision))
+		if err != nil {
+			return 0, fmt.Errorf("read the state from %s: %w", from, err)
+		}
+		for _, kv := range page.Kvs {
+			newest = max(newest, uint64(kv.ModRevision))
+			key, err := parseKey(string(kv.Key))
+			if err != nil {
+				m.log.Warn("a key in etcd is not Ringway's: left alone", "error", err)
+				continue
+			}
+			if item := m.item(key, kv); item != nil {
+				tree.Set(item)
+			}
+		}
+		if !page.More {
+			return newest, nil
+		}
+		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// install makes what was listed the newest snapshot.
+func (m *mirror) install(listed *snapshot, token string, revision int64) error {
+	now := m.view()
+	if now == nil {
+		m.publish(listed, step{})
+		m.seen = revision
+		return nil
+	}
+	if listed.version < now.version {
+		return fmt.Errorf("%w: version %d was seen, and it has %d", ErrWentBack, now.version, listed.version)
+	}
+	if listed.version > now.version {
+		s := difference(now, listed)
+		s.token, s.gap = token, true
+		m.publish(listed, s)
+	}
+	m.seen = revision
+	return nil
+}
