@@ -29,6 +29,9 @@ const maxSocketPath = 107 - len(newSuffix)
 type Config struct {
 	Node          string   `json:"node" doc:"Name of this node in the table set. Empty: the host name."`
 	Socket        string   `json:"socket" doc:"Unix socket (mode 0660) on which the agent answers."`
+	SocketGroup   string   `json:"socketGroup" doc:"Group of the socket, name or number, whose members may look. Empty: adminGroup, or root only."`
+	AdminGroup    string   `json:"adminGroup" doc:"Group, name or number, whose members may also change things and capture packets by the socket. Empty: root only."`
+	AuditLog      string   `json:"auditLog" doc:"File to which every change is written, one JSON object a line, besides the log. Empty: the log only."`
 	StateDir      string   `json:"stateDir" doc:"Where endpoints and the last applied table set are kept over a restart."`
 	PinDir        string   `json:"pinDir" doc:"Where XDP programs, maps and links are pinned. A bpffs is mounted there if there is none."`
 	Tables        string   `json:"tables" doc:"File with the table set (YAML), watched for changes. Empty: table sets come by the API, or from a controller."`
@@ -176,6 +179,9 @@ func (c Config) Validate() error {
 		ps.add("node", reason, remedy)
 	}
 	ps.Socket("socket", c.Socket)
+	if c.AuditLog != "" {
+		ps.path("auditLog", c.AuditLog)
+	}
 	ps.path("stateDir", c.StateDir)
 	ps.path("pinDir", c.PinDir)
 	if c.Tables != "" {
@@ -335,6 +341,9 @@ func (ps *Problems) device(field, name string) {
 		ps.add(field, fmt.Sprintf("%q is no interface name", clip(name)), "use a name from ip link")
 	}
 }
+
+// Access is who may do what by the socket.
+func (c Config) Access() Access { return Access{SocketGroup: c.SocketGroup, AdminGroup: c.AdminGroup} }
 
 // Dataplane is the part of a valid c that the dataplane is opened with.
 func (c Config) Dataplane() dataplane.Config {

@@ -159,7 +159,7 @@ func TestSlowReaderHoldsUpItsListing(t *testing.T) {
 // TestStopEndsListings: an agent that stops does not wait for a listing.
 func TestStopEndsListings(t *testing.T) {
 	socket := shortSocket(t)
-	l, err := Listen(socket)
+	l, err := Listen(socket, Access{})
 	if err != nil {
 		t.Fatal(err)
 	}

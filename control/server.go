@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "ringway/control/ringwayv1"
+	"ringway/control/rpc"
 	"ringway/dataplane"
 )
 
@@ -31,16 +32,22 @@ type Options struct {
 	Engine   Engine
 	Node     string // our name in the table set
 	Tables   string // path of the tables file; empty: none
+	AuditLog string // path of the audit log; empty: the log only
 	Log      *slog.Logger
 }
 
 // Serve applies the tables file, answers on the listener from then on, and
 // applies the file as it changes, until ctx ends. It closes the listener.
 func Serve(ctx context.Context, o Options) error {
+	audit, err := rpc.OpenAudit(o.AuditLog, o.Log)
+	if err != nil {
+		return errors.Join(err, o.Listener.Close())
+	}
+	defer audit.Close()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	s := &server{ctx: ctx, engine: o.Engine, applier: &applier{engine: o.Engine, node: o.Node}}
-	g := grpc.NewServer(serverOptions(o.Log)...)
+	s := &server{ctx: ctx, engine: o.Engine, applier: &applier{engine: o.Engine, node: o.Node}, audit: audit}
+	g := grpc.NewServer(o.Listener.ServerOptions(o.Log, audit, particulars)...)
 	pb.RegisterAgentServiceServer(g, s)
 
 	var group sync.WaitGroup
@@ -82,10 +89,15 @@ type server struct {
 	ctx     context.Context // ends when the agent stops
 	engine  Engine
 	applier *applier
+	audit   *rpc.Audit
 }
 
 func (s *server) GetStatus(context.Context, *pb.GetStatusRequest) (*pb.GetStatusResponse, error) {
-	return &pb.GetStatusResponse{Status: status(s.engine.Status())}, nil
+	st := status(s.engine.Status())
+	if err := s.audit.Err(); err != nil {
+		st.Healthy, st.Reasons = false, append(st.Reasons, err.Error())
+	}
+	return &pb.GetStatusResponse{Status: st}, nil
 }
 
 func (s *server) GetPorts(context.Context, *pb.GetPortsRequest) (*pb.GetPortsResponse, error) {

@@ -24,7 +24,7 @@ import (
 func serve(t *testing.T, e Engine, tables string) (*Client, *logBuffer) {
 	t.Helper()
 	socket := shortSocket(t)
-	l, err := Listen(socket)
+	l, err := Listen(socket, Access{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestTablesAreInForceWhenTheSocketAppears(t *testing.T) {
 }
 
 func TestServeEndsWhenTheTablesCannotBeWatched(t *testing.T) {
-	l, err := Listen(shortSocket(t))
+	l, err := Listen(shortSocket(t), Access{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +237,7 @@ func TestEndpoints(t *testing.T) {
 		t.Errorf("deleted %v, %v", e.deleted, err)
 	}
 	who := fmt.Sprintf("uid=%d gid=%d pid=%d", os.Getuid(), os.Getgid(), os.Getpid())
-	for _, line := range []string{"call=AddEndpoint name=default/pod-1 " + who, "call=DeleteEndpoint name=default/pod-1 " + who} {
+	for _, line := range []string{"call=AddEndpoint name=default/pod-1 netns=pod1 ip=10.200.0.3 " + who, "call=DeleteEndpoint name=default/pod-1 " + who} {
 		if !strings.Contains(log.String(), line) {
 			t.Errorf("the log lacks %q:\n%s", line, log)
 		}
@@ -317,7 +317,7 @@ func TestCapture(t *testing.T) {
 // TestStopEndsCaptures: an agent that stops does not wait for who looks on.
 func TestStopEndsCaptures(t *testing.T) {
 	socket := shortSocket(t)
-	l, err := Listen(socket)
+	l, err := Listen(socket, Access{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ func TestPanicIsAnAnswer(t *testing.T) {
 	_, err1 := c.Status(t.Context())
 	_, err2 := c.Routes(t.Context())
 	for _, err := range []error{err1, err2} {
-		if err == nil || err.Error() != "the agent ran into a bug: its log has the stack" {
+		if err == nil || err.Error() != "the server ran into a bug: its log has the stack" {
 			t.Errorf("got %v", err)
 		}
 	}
@@ -384,7 +384,7 @@ func TestListen(t *testing.T) {
 	if err := RemoveSocket(socket); err != nil {
 		t.Errorf("removing nothing: %v", err)
 	}
-	l, err := Listen(socket)
+	l, err := Listen(socket, Access{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -398,7 +398,7 @@ func TestListen(t *testing.T) {
 	if info, err := os.Stat(filepath.Dir(socket)); err != nil || info.Mode().Perm() != 0o750 {
 		t.Errorf("its directory is %v, %v", info.Mode(), err)
 	}
-	if _, err := Listen(socket); err == nil || err.Error() != taken {
+	if _, err := Listen(socket, Access{}); err == nil || err.Error() != taken {
 		t.Errorf("a second agent: %v, want %s", err, taken)
 	}
 	if err := RemoveSocket(socket); err == nil || err.Error() != taken {
@@ -409,7 +409,7 @@ func TestListen(t *testing.T) {
 			t.Errorf("close: %v", err)
 		}
 	}
-	if l, err = Listen(socket); err != nil {
+	if l, err = Listen(socket, Access{}); err != nil {
 		t.Fatalf("after the first has gone: %v", err)
 	}
 	l.Close()
@@ -424,12 +424,12 @@ func TestListen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Listen(socket); err == nil || err.Error() != taken {
+	if _, err := Listen(socket, Access{}); err == nil || err.Error() != taken {
 		t.Errorf("beside a stranger: %v, want %s", err, taken)
 	}
 	other.Close()
 	put(t, socket, "precious")
-	if _, err := Listen(socket); err == nil || !strings.Contains(err.Error(), "there is something else of that name") {
+	if _, err := Listen(socket, Access{}); err == nil || !strings.Contains(err.Error(), "there is something else of that name") {
 		t.Errorf("over a file: %v", err)
 	}
 	if b, err := os.ReadFile(socket); err != nil || string(b) != "precious" {

@@ -1,7 +1,6 @@
 package control
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc/credentials"
 )
 
 // newSuffix ends the name that a socket has until it may be connected to.
@@ -22,14 +20,18 @@ const newSuffix = ".new"
 // the socket is its own.
 const lockSuffix = ".lock"
 
+// dirMode is that of a socket's directory.
+const dirMode = 0o750
+
 // Listener is an agent's unix socket, and its claim that no other agent answers
 // there.
 type Listener struct {
 	net.Listener
-	path string
-	lock *os.File
-	once sync.Once
-	err  error // of Close
+	path   string
+	access access
+	lock   *os.File
+	once   sync.Once
+	err    error // of Close
 }
 
 // Listen claims path for this agent and makes its directory (0750). What a dead
@@ -37,19 +39,23 @@ type Listener struct {
 // Callers do this first of all, so that a second agent never gets as far as to
 // touch the first one's ports. Clients find the socket (mode 0660) when Serve
 // is ready for them.
-func Listen(path string) (*Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+func Listen(path string, who Access) (*Listener, error) {
+	access, err := who.resolve()
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
 		return nil, fmt.Errorf("make the directory of socket %s: %w", path, err)
 	}
 	lock, err := claim(path)
 	if err != nil {
 		return nil, err
 	}
-	l, err := bind(path + newSuffix)
+	l, err := bind(path+newSuffix, access)
 	if err != nil {
 		return nil, errors.Join(err, lock.Close())
 	}
-	return &Listener{Listener: l, path: path, lock: lock}, nil
+	return &Listener{Listener: l, path: path, access: access, lock: lock}, nil
 }
 
 // publish gives the socket its name, in place of a stale one, in one step.
@@ -121,8 +127,8 @@ func errTaken(path string) error {
 	return fmt.Errorf("another agent answers on %s: stop it or change the key socket", path)
 }
 
-// bind makes a socket that has its mode before clients can find it.
-func bind(path string) (net.Listener, error) {
+// bind makes a socket that has its group and mode before clients can find it.
+func bind(path string, access access) (net.Listener, error) {
 	if err := removeAll(path); err != nil {
 		return nil, err
 	}
@@ -131,53 +137,9 @@ func bind(path string) (net.Listener, error) {
 		return nil, fmt.Errorf("make socket %s: %w", path, err)
 	}
 	l.SetUnlinkOnClose(false) // it has another name by then
-	if err := os.Chmod(path, 0o660); err != nil {
-		return nil, errors.Join(fmt.Errorf("make socket %s: %w", path, err), l.Close())
+	// The mode last: until then the group may not connect.
+	if err := errors.Join(access.own(path), os.Chmod(path, 0o660)); err != nil {
+		return nil, errors.Join(fmt.Errorf("make socket %s: %w", path, err), l.Close(), removeAll(path))
 	}
 	return l, nil
 }
-
-// peerCredentials lets the server see who is at the other end of a unix socket
-// (SO_PEERCRED, unix(7)). Nothing is encrypted: nothing leaves the machine.
-type peerCredentials struct{}
-
-// peerInfo is what the kernel says of a client at the time it connected.
-type peerInfo struct {
-	credentials.CommonAuthInfo
-	uid, gid uint32
-	pid      int32
-}
-
-func (peerInfo) AuthType() string { return "peercred" }
-
-func (peerCredentials) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	conn, ok := c.(*net.UnixConn)
-	if !ok {
-		return nil, nil, fmt.Errorf("a connection from %s is not on a unix socket", c.RemoteAddr())
-	}
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil, nil, fmt.Errorf("look at the peer of a connection: %w", err)
-	}
-	var cred *unix.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err := errors.Join(err, credErr); err != nil {
-		return nil, nil, fmt.Errorf("look at the peer of a connection: %w", err)
-	}
-	return c, peerInfo{credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}, cred.Uid, cred.Gid, cred.Pid}, nil
-}
-
-func (peerCredentials) ClientHandshake(_ context.Context, _ string, c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return c, peerInfo{}, nil
-}
-
-func (peerCredentials) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "peercred"}
-}
-
-func (p peerCredentials) Clone() credentials.TransportCredentials { return p }
-
-func (peerCredentials) OverrideServerName(string) error { return nil }

@@ -48,7 +48,7 @@ func runAgent(c *cobra.Command, cfg control.Config) (err error) {
 	}
 	// Workers keep a P busy each while they spin; the control side needs one, too.
 	runtime.GOMAXPROCS(max(runtime.NumCPU(), cfg.Workers+2))
-	l, err := control.Listen(cfg.Socket)
+	l, err := control.Listen(cfg.Socket, cfg.Access())
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func runAgent(c *cobra.Command, cfg control.Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
 	return control.Serve(c.Context(), control.Options{
-		Listener: l, Engine: d, Node: cfg.Node, Tables: cfg.Tables, Log: log,
+		Listener: l, Engine: d, Node: cfg.Node, Tables: cfg.Tables, AuditLog: cfg.AuditLog, Log: log,
 	})
 }
 

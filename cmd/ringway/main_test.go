@@ -313,7 +313,7 @@ func serve(t *testing.T, n *node) (socket string) {
 		}
 	})
 	socket = filepath.Join(dir, "agent.sock")
-	l, err := control.Listen(socket)
+	l, err := control.Listen(socket, control.Access{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,9 +18,9 @@ import (
 
 const (
 	maxHeaders = 16 << 10         // bytes of a call's headers
-	minPing    = 10 * time.Second // between two keepalive pings of a client
-	pingAfter  = 20 * time.Second // without anything from a client
-	pingWait   = 10 * time.Second // for the answer
+	minPing    = 5 * time.Second  // between two keepalive pings of a client
+	pingAfter  = 10 * time.Second // without anything from a client
+	pingWait   = 5 * time.Second  // for the answer
 
 	// slow is how old the oldest unfinished handshake has to be before it makes
 	// room for others. A peer that means it takes milliseconds.
@@ -74,7 +74,8 @@ func NewGate(o GateOptions) *Gate {
 	return g
 }
 
-// ServerOptions are for the grpc.Server that serves the Gate's Listener.
+// ServerOptions are for the grpc.Server that serves the Gate's Listener. They go
+// after any others: of two options for one thing the last counts.
 func (g *Gate) ServerOptions() []grpc.ServerOption {
 	l := g.o.Limits
 	rate := rpc.NewRateLimiter(l.CallRate, l.CallBurst)
