@@ -2,8 +2,8 @@ package object
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
-	"strings"
 
 	"ringway/control"
 )
@@ -27,7 +27,7 @@ func Decode(d Document) (Object, error) {
 		return nil, err
 	}
 	o := kind.make()
-	if err := d.into(o); err != nil {
+	if err := json.Unmarshal(d.json, o); err != nil {
 		return nil, control.Problems{{Field: whose(where, kind, top), Reason: err.Error(), Remedy: "write it as the kind has it"}}
 	}
 	checkMeta(o, top, &ps)
@@ -40,19 +40,6 @@ func Decode(d Document) (Object, error) {
 	return o, nil
 }
 
-// into has the size of the object in mind: what was left out and written out again
-// adds little.
-func (d Document) into(o Object) error {
-	doc, err := d.JSON()
-	if err != nil {
-		return err
-	}
-	if len(doc) > MaxObjectBytes {
-		return fmt.Errorf("%d bytes are too many", len(doc))
-	}
-	return json.Unmarshal(doc, o)
-}
-
 // DecodeAll decodes the documents of a stream; the error has what is wrong with all
 // of them, as far as it goes.
 func DecodeAll(docs []Document) ([]Object, error) {
@@ -60,8 +47,9 @@ func DecodeAll(docs []Document) ([]Object, error) {
 	var all control.Problems
 	for _, d := range docs {
 		o, err := Decode(d)
-		if err != nil {
-			all = append(all, err.(control.Problems)...) // Decode has no other errors
+		var ps control.Problems // Decode has no other errors
+		if errors.As(err, &ps) {
+			all = append(all, ps...)
 		}
 		if len(all) >= maxProblems {
 			break
@@ -115,5 +103,8 @@ func whose(where string, kind *Kind, top map[string]any) string {
 	if !kind.Namespaced {
 		namespace = ""
 	}
-	return strings.TrimSpace(kind.Name + " " + strings.TrimPrefix(clip(namespace)+"/"+clip(name), "/"))
+	if namespace == "" {
+		return kind.Name + " " + word(name)
+	}
+	return kind.Name + " " + word(namespace) + "/" + word(name)
 }

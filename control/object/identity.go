@@ -1,9 +1,12 @@
 package object
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"ringway/control/store"
 )
@@ -29,9 +32,13 @@ func IdentityKey(id uint32) store.Key {
 	return store.Key{Kind: KindIdentity, Name: strconv.FormatUint(uint64(id), 10)}
 }
 
-// Identity is that of e, without an id.
+// Identity is that of e, without an id. In which order ports were written makes no
+// difference.
 func (e *Endpoint) Identity() Identity {
-	return Identity{Namespace: e.Namespace, Labels: e.Spec.Labels, Ports: e.Spec.Ports}
+	ports := slices.SortedFunc(slices.Values(e.Spec.Ports), func(a, b NamedPort) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Protocol, b.Protocol))
+	})
+	return Identity{Namespace: e.Namespace, Labels: e.Spec.Labels, Ports: ports}
 }
 
 // Content is the same for identities that differ in nothing but their id.

@@ -100,7 +100,7 @@ func checkLabels(field string, labels map[string]string, ps *problems) {
 		if ps.full() {
 			return
 		}
-		field := field + "." + clip(k)
+		field := field + "." + word(k)
 		checkLabelKey(field, k, ps)
 		checkLabelValue(field, labels[k], ps)
 	}
@@ -127,7 +127,7 @@ func checkAnnotations(all map[string]string, kind *Kind, ps *problems) {
 			return
 		}
 		size += len(k) + len(all[k])
-		field := "metadata.annotations." + clip(k)
+		field := "metadata.annotations." + word(k)
 		switch {
 		case len(validation.IsQualifiedName(strings.ToLower(k))) > 0:
 			ps.add(field, fmt.Sprintf("%q is no annotation", clip(k)), "write it as in note or example.com/note")

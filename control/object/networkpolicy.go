@@ -31,6 +31,7 @@ const (
 	maxPeers      = 1024 // of one rule
 	maxPorts      = 1024 // of one rule
 	maxExceptions = 1024 // of one block
+	maxBlocks     = 8192 // of one policy, and their exceptions
 )
 
 var networkPolicyKind = Kind{
@@ -73,27 +74,28 @@ func (n *NetworkPolicy) Priority() int {
 func (n *NetworkPolicy) check(ps *problems) {
 	n.checkAnnotations(ps)
 	checkSelector("spec.podSelector", n.Spec.PodSelector, ps)
-	if len(n.Spec.Ingress) > maxRules {
-		ps.add("spec.ingress", fmt.Sprintf("%d rules are too many", len(n.Spec.Ingress)), fmt.Sprintf("keep to %d", maxRules))
-		return
-	}
-	if len(n.Spec.Egress) > maxRules {
-		ps.add("spec.egress", fmt.Sprintf("%d rules are too many", len(n.Spec.Egress)), fmt.Sprintf("keep to %d", maxRules))
+	if !rulesFew("spec.ingress", len(n.Spec.Ingress), ps) || !rulesFew("spec.egress", len(n.Spec.Egress), ps) {
 		return
 	}
 	for i := range n.Spec.Ingress {
-		r := &n.Spec.Ingress[i]
 		field := fmt.Sprintf("spec.ingress[%d]", i)
-		checkPolicyPorts(field+".ports", r.Ports, ps)
-		checkPeers(field+".from", r.From, ps)
+		checkPolicyPorts(field+".ports", n.Spec.Ingress[i].Ports, ps)
+		checkPeers(field+".from", n.Spec.Ingress[i].From, ps)
 	}
 	for i := range n.Spec.Egress {
-		r := &n.Spec.Egress[i]
 		field := fmt.Sprintf("spec.egress[%d]", i)
-		checkPolicyPorts(field+".ports", r.Ports, ps)
-		checkPeers(field+".to", r.To, ps)
+		checkPolicyPorts(field+".ports", n.Spec.Egress[i].Ports, ps)
+		checkPeers(field+".to", n.Spec.Egress[i].To, ps)
 	}
+	n.checkBlocks(ps)
 	n.checkTypes(ps)
+}
+
+func rulesFew(field string, n int, ps *problems) bool {
+	if n > maxRules {
+		ps.add(field, fmt.Sprintf("%d rules are too many", n), fmt.Sprintf("keep to %d: a rule takes many peers and ports", maxRules))
+	}
+	return n <= maxRules
 }
 
 func (n *NetworkPolicy) checkAnnotations(ps *problems) {
@@ -106,6 +108,28 @@ func (n *NetworkPolicy) checkAnnotations(ps *problems) {
 	}
 	if p, err := strconv.ParseUint(s, 10, 16); err != nil || p > DefaultPriority || s != strconv.FormatUint(p, 10) {
 		ps.add("metadata.annotations."+PriorityAnnotation, fmt.Sprintf("%q is no priority", clip(s)), fmt.Sprintf("write \"0\" to \"%d\", in quotes", DefaultPriority))
+	}
+}
+
+// checkBlocks bounds what nodes have to keep for each kind of pods that the policy
+// selects.
+func (n *NetworkPolicy) checkBlocks(ps *problems) {
+	blocks := 0
+	count := func(peers []networkingv1.NetworkPolicyPeer) {
+		for _, p := range peers {
+			if p.IPBlock != nil {
+				blocks += 1 + len(p.IPBlock.Except)
+			}
+		}
+	}
+	for _, r := range n.Spec.Ingress {
+		count(r.From)
+	}
+	for _, r := range n.Spec.Egress {
+		count(r.To)
+	}
+	if blocks > maxBlocks {
+		ps.add("spec", fmt.Sprintf("%d blocks and exceptions are too many", blocks), fmt.Sprintf("keep to %d, by aggregating them", maxBlocks))
 	}
 }
 

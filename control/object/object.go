@@ -44,4 +44,3 @@ func Key(o Object) store.Key {
 	m := o.Metadata()
 	return store.Key{Kind: o.Kind().Name, Namespace: m.Namespace, Name: m.Name}
 }
-

@@ -2,6 +2,8 @@ package object
 
 import (
 	"fmt"
+	"strings"
+	"unicode"
 
 	"ringway/control"
 )
@@ -38,3 +40,11 @@ func (p *problems) err(prefix string) error {
 
 // clip bounds what an error quotes of its input.
 func clip(s string) string { return fmt.Sprintf("%.80s", s) }
+
+// word is what an error says without quotes of its input: clipped, and on one line.
+func word(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return fmt.Sprintf("%.80q", s)
+	}
+	return clip(s)
+}

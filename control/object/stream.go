@@ -23,12 +23,13 @@ const (
 
 // Document is one object as it was written. It is not known yet whether it is one.
 type Document struct {
-	Line int // where it begins, from 1
-	tree any // as encoding/json has it, with json.Number
+	Line int    // where it begins, from 1
+	tree any    // as encoding/json has it, with json.Number
+	json []byte // the same
 }
 
 // JSON is the document in one line.
-func (d Document) JSON() ([]byte, error) { return encode(d.tree) }
+func (d Document) JSON() []byte { return d.json }
 
 // Parse cuts YAML documents, or one or more of JSON, apart. Items of a List are
 // documents of their own, and documents without content are none. Errors are
@@ -52,13 +53,32 @@ func Parse(docs []byte) ([]Document, error) {
 			if len(out) == MaxDocuments {
 				return nil, lineProblem(root.Line, fmt.Sprintf("there are more than %d objects", MaxDocuments), "hand the rest in separately")
 			}
-			tree, err := treeOf(root)
+			doc, err := documentOf(root)
 			if err != nil {
 				return nil, err
 			}
-			out = append(out, Document{root.Line, tree})
+			out = append(out, doc)
 		}
 	}
+}
+
+func documentOf(root *yaml.Node) (Document, error) {
+	tree, err := treeOf(root)
+	if err != nil {
+		return Document{}, err
+	}
+	text, err := encode(tree)
+	if err != nil {
+		return Document{}, lineProblem(root.Line, err.Error(), "write it as JSON could have it")
+	}
+	if len(text) > MaxObjectBytes {
+		return Document{}, tooLarge(root.Line)
+	}
+	return Document{root.Line, tree, text}, nil
+}
+
+func tooLarge(line int) error {
+	return lineProblem(line, fmt.Sprintf("the object is larger than %d bytes or %d values", MaxObjectBytes, maxValues), "divide it")
 }
 
 // roots is the objects of one YAML document.

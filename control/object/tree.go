@@ -37,7 +37,7 @@ func (b *treeBuilder) value(n *yaml.Node, depth int) (any, error) {
 	case depth > maxDepth:
 		return nil, lineProblem(n.Line, fmt.Sprintf("it is nested deeper than %d", maxDepth), "no object is")
 	case b.values > maxValues || b.bytes > MaxObjectBytes:
-		return nil, lineProblem(b.root.Line, fmt.Sprintf("the object is larger than %d bytes or %d values", MaxObjectBytes, maxValues), "divide it")
+		return nil, tooLarge(b.root.Line)
 	}
 	switch n.Kind {
 	case yaml.MappingNode:
