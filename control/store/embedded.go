@@ -15,6 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.uber.org/zap/zapcore"
 )
 
 // Embedded is an etcd of one member inside the controller. The controller itself
@@ -133,7 +134,7 @@ func (e *embedded) settings(config Embedded, options Options) (*embed.Config, er
 		settings.QuotaBackendBytes = defaultQuota
 	}
 	settings.UnsafeNoFsync = config.UnsafeNoFsync
-	settings.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newZap(options.Log, func(reason string) {
+	settings.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newZap(options.Log, zapcore.WarnLevel, func(reason string) {
 		options.Log.Error("the embedded etcd stops", "reason", reason)
 		e.fail(errors.New(reason))
 	}))

@@ -9,12 +9,12 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// newZap returns a logger for etcd that passes warnings and errors on to log. What
-// is fatal to etcd ends the goroutine that says so, and never the process: fatal
-// is told and decides.
-func newZap(log *slog.Logger, fatal func(reason string)) *zap.Logger {
+// newZap returns a logger for etcd that passes on to log what is of level or above.
+// What is fatal to etcd ends the goroutine that says so, and never the process:
+// fatal is told and decides.
+func newZap(log *slog.Logger, level zapcore.Level, fatal func(reason string)) *zap.Logger {
 	hook := stopHook{fatal}
-	return zap.New(&slogCore{log: log}, zap.WithFatalHook(hook), zap.WithPanicHook(hook))
+	return zap.New(&slogCore{log, level}, zap.WithFatalHook(hook), zap.WithPanicHook(hook))
 }
 
 type stopHook struct{ fatal func(string) }
@@ -32,13 +32,14 @@ func (h stopHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
 
 // slogCore is a zapcore.Core that writes to a slog.Logger.
 type slogCore struct {
-	log *slog.Logger
+	log   *slog.Logger
+	level zapcore.Level
 }
 
-func (c *slogCore) Enabled(level zapcore.Level) bool { return level >= zapcore.WarnLevel }
+func (c *slogCore) Enabled(level zapcore.Level) bool { return level >= c.level }
 
 func (c *slogCore) With(fields []zapcore.Field) zapcore.Core {
-	return &slogCore{log: c.log.With(attributes(fields)...)}
+	return &slogCore{c.log.With(attributes(fields)...), c.level}
 }
 
 func (c *slogCore) Check(entry zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {

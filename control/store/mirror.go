@@ -41,12 +41,15 @@ type mirror struct {
 	seen    int64             // now is the state at this revision; 0: list it
 	pending []*clientv3.Event // changes whose version was not told yet
 
-	strayed atomic.Bool // something changed the state without making a version
-	restart atomic.Pointer[context.CancelFunc]
+	strayed atomic.Bool                        // something changed the state without making a version
+	restart atomic.Pointer[context.CancelFunc] // begins the watch anew
 }
 
 func newMirror(client *clientv3.Client, options Options) *mirror {
-	return &mirror{client: client, decode: options.Decode, log: options.Log, moved: make(chan struct{})}
+	m := &mirror{client: client, decode: options.Decode, log: options.Log, moved: make(chan struct{})}
+	nothing := context.CancelFunc(func() {})
+	m.restart.Store(&nothing)
+	return m
 }
 
 func (m *mirror) view() *snapshot {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap/zapcore"
 )
 
 // Options of Open. Exactly one of Embedded and Endpoints is given.
@@ -146,8 +147,8 @@ func (s *Store) connect(ctx context.Context) error {
 		DialTimeout:          requestTimeout,
 		DialKeepAliveTime:    requestTimeout,
 		DialKeepAliveTimeout: requestTimeout,
-		RejectOldCluster:     false,
-		Logger:               newZap(s.options.Log, func(string) {}),
+		// It warns of every request that it sends again.
+		Logger: newZap(s.options.Log, zapcore.ErrorLevel, func(string) {}),
 	})
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", s.where(), err)
