@@ -84,10 +84,15 @@ func TestBadFilesAreRefused(t *testing.T) {
 // said and fails for it, or is healthy if there is to be none.
 func waitStatus(t *testing.T, l *Lab, name, problem string) {
 	t.Helper()
+	waitStatusOf(t, l, "node1", name, problem)
+}
+
+func waitStatusOf(t *testing.T, l *Lab, host, name, problem string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	for {
-		out, err := l.Command("node1", l.state.Binary, "status").Output()
+		out, err := l.Command(host, l.state.Binary, "status").Output()
 		var exit *exec.ExitError
 		failed := errors.As(err, &exit)
 		if err != nil && !failed {

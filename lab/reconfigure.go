@@ -7,8 +7,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Reconfigure rewrites agent.yaml of a host as edit leaves it, and starts its
-// agent anew. Maps, slices and numbers are as encoding/json makes them.
+// Reconfigure rewrites the configuration of a host's agent, or controller, as edit
+// leaves it, and starts that anew. Maps, slices and numbers are as encoding/json makes them.
 func (l *Lab) Reconfigure(host string, edit func(config map[string]any)) error {
 	if err := l.EditConfig(host, edit); err != nil {
 		return err
@@ -19,10 +19,10 @@ func (l *Lab) Reconfigure(host string, edit func(config map[string]any)) error {
 	return l.Start(host)
 }
 
-// EditConfig rewrites agent.yaml of a host, which its agent reads at its next
-// start.
+// EditConfig rewrites the configuration of a host's agent, or controller, which reads
+// it at its next start.
 func (l *Lab) EditConfig(host string, edit func(config map[string]any)) error {
-	if err := l.CheckAgent(host); err != nil {
+	if err := l.checkProgram(host); err != nil {
 		return err
 	}
 	config := map[string]any{}

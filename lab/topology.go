@@ -89,12 +89,16 @@ func (p Pod) endpoint() string {
 }
 
 // DefaultPods are the pods of the original scenario, one on each node.
+// Each has a label "app" with its name, for policies.
 func DefaultPods() []Pod {
+	pod := func(name, node, address string) Pod {
+		return Pod{Name: name, Node: node, Address: netip.MustParseAddr(address), Labels: map[string]string{"app": name}}
+	}
 	return []Pod{
-		{Name: "pod1", Node: "node1", Address: netip.MustParseAddr("10.200.0.3")},
-		{Name: "pod2", Node: "node2", Address: netip.MustParseAddr("10.200.1.4")},
-		{Name: "pod3", Node: "node3", Address: netip.MustParseAddr("10.200.2.5")},
-		{Name: "pod4", Node: "node4", Address: netip.MustParseAddr("10.200.3.6")},
+		pod("pod1", "node1", "10.200.0.3"),
+		pod("pod2", "node2", "10.200.1.4"),
+		pod("pod3", "node3", "10.200.2.5"),
+		pod("pod4", "node4", "10.200.3.6"),
 	}
 }
 
