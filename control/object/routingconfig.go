@@ -36,6 +36,8 @@ type VXLAN struct {
 	StrictFlags bool `json:"strictFlags,omitempty"`
 }
 
+const maxVNI = 1<<24 - 1 // RFC 7348 section 5
+
 // PolicyConfig says what policies are good for.
 type PolicyConfig struct {
 	Mode       string `json:"mode,omitempty"`       // "enforce", also when left out, or "audit"
@@ -71,13 +73,22 @@ func pointer32(n *int) *uint32 {
 	if n == nil {
 		return nil
 	}
-	out := message32(*n)
+	out := uint32(*n)
 	return &out
+}
+
+func (x *VXLAN) fits(ps *problems) bool {
+	return x == nil ||
+		(x.VNI == nil || ps.fits("spec.vxlan.vni", *x.VNI, maxVNI)) &&
+			(x.Port == nil || ps.fits("spec.vxlan.port", *x.Port, 65535))
 }
 
 func (r *RoutingConfig) check(ps *problems) {
 	if r.Spec.Routing == "" {
 		ps.add("spec.routing", "missing", "write overlay, direct or hybrid")
+	}
+	if !r.Spec.VXLAN.fits(ps) {
+		return
 	}
 	ps.part(&pb.TableSet{Routing: r.Spec.Routing, Vxlan: r.Message().GetVxlan()}, func(field string) string { return "spec." + field })
 	switch r.Spec.Policy.Mode {

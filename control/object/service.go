@@ -1,6 +1,7 @@
 package object
 
 import (
+	"fmt"
 	"strings"
 
 	pb "ringway/control/ringwayv1"
@@ -46,23 +47,20 @@ func (s *Service) spec() any { return s.Spec }
 func (s *Service) Message() *pb.Service {
 	out := &pb.Service{Namespace: s.Namespace, Name: s.Name, Address: s.Spec.Address, Backends: s.Spec.Backends}
 	for _, p := range s.Spec.Ports {
-		out.Ports = append(out.Ports, &pb.ServicePort{Name: p.Name, Protocol: p.Protocol, Port: message32(p.Port), TargetPort: message32(p.TargetPort)})
+		out.Ports = append(out.Ports, &pb.ServicePort{Name: p.Name, Protocol: p.Protocol, Port: uint32(p.Port), TargetPort: uint32(p.TargetPort)})
 	}
 	return out
 }
 
-// message32 makes a number that is out of range in any case stay so.
-func message32(n int) uint32 {
-	if n < 0 || n > 1<<31 {
-		return 1 << 31
-	}
-	return uint32(n)
-}
-
 func (s *Service) check(ps *problems) {
 	for i := range s.Spec.Ports {
-		if s.Spec.Ports[i].Protocol == "" {
-			s.Spec.Ports[i].Protocol = "TCP"
+		p := &s.Spec.Ports[i]
+		if p.Protocol == "" {
+			p.Protocol = "TCP"
+		}
+		field := fmt.Sprintf("spec.ports[%d]", i)
+		if !ps.fits(field+".port", p.Port, 65535) || !ps.fits(field+".targetPort", p.TargetPort, 65535) {
+			return
 		}
 	}
 	ps.part(&pb.TableSet{Services: []*pb.Service{s.Message()}}, serviceField)
