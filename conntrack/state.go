@@ -70,6 +70,9 @@ const (
 	// Assured: the flow is no longer one that a full table may give up: the
 	// other side answered, or TCP's handshake is complete.
 	Assured
+	// Reversed: the side that answers asks for a connection of its own, by a SYN
+	// that is no part of a simultaneous open.
+	Reversed
 )
 
 // class of a flow says which timeouts it has. It follows from protocol and port.

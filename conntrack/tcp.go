@@ -186,7 +186,7 @@ func (t *Table) onSYN(id uint32, f *Flow, s *segment, now int64) Event {
 		}
 		t.forget(id, f)
 		t.open(id, f, s, now)
-		return Reopened
+		return Reopened | reversed(s)
 	case StateSynSent:
 		if f.has(awaiting.of(other)) {
 			t.open(id, f, s, now)
@@ -205,6 +205,15 @@ func (t *Table) onSYN(id uint32, f *Flow, s *segment, now int64) Event {
 		f.await(other, s.seq+1)
 	default:
 		f.await(other, s.seq+1)
+		return reversed(s)
+	}
+	return 0
+}
+
+// reversed tells whether a SYN comes from the side that answers.
+func reversed(s *segment) Event {
+	if s.dir == Reply {
+		return Reversed
 	}
 	return 0
 }

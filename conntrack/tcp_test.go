@@ -121,7 +121,7 @@ func (s *script) expect(want []string, event Event) error {
 	}
 	var events Event
 	for _, word := range want[1:] {
-		e, ok := map[string]Event{"Assured": Assured, "Closed": Closed, "Reopened": Reopened}[word]
+		e, ok := map[string]Event{"Assured": Assured, "Closed": Closed, "Reopened": Reopened, "Reversed": Reversed}[word]
 		events |= e
 		if ok {
 			continue
@@ -329,7 +329,7 @@ func TestTCP(t *testing.T) {
 			> . 1:1 ack 8 = ESTABLISHED 7440 Assured
 			> F. 1:1 ack 8 = FIN_WAIT
 			< F. 8:8 ack 2 = TIME_WAIT Closed
-			< S 0:0 = SYN_SENT Reopened           # from the other side
+			< S 0:0 = SYN_SENT Reopened Reversed  # from the other side
 			> S. 5:5 ack 1 = SYN_RECV
 			< . 1:1 ack 6 = ESTABLISHED Assured
 		`},
@@ -342,7 +342,7 @@ func TestTCP(t *testing.T) {
 		{"half-open in CLOSE_WAIT", established + `
 			< F. 1:1 ack 1 win 512 = FIN_WAIT
 			> . 1:1 ack 2 win 256 = CLOSE_WAIT
-			< S 777:777 win 65535 = CLOSE_WAIT
+			< S 777:777 win 65535 = CLOSE_WAIT Reversed
 			> S. 5000:5000 ack 778 = SYN_RECV Reopened
 			< . 778:778 ack 5001 = ESTABLISHED Assured
 		`},

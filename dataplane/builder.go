@@ -28,6 +28,7 @@ type builder struct {
 
 	nat        natState
 	services   serviceState
+	policy     policyState
 	rib        *rib
 	generation uint64
 }
@@ -69,15 +70,18 @@ func (b *builder) self() *Node {
 // snapshot makes the next Snapshot of what the setters below have changed.
 func (b *builder) snapshot() *Snapshot {
 	b.generation++
+	b.refreshPolicy()
 	s := &Snapshot{
-		Generation: b.generation,
-		Routes:     b.rib.commit(),
-		Endpoints:  slices.Clone(b.endpoints),
-		Nodes:      encap.NewPeerSet(nil),
-		services:   b.services.table,
-		dns:        b.services.dns,
-		masq:       b.nat.masq,
-		snat:       b.nat.addresses,
+		Generation:  b.generation,
+		Routes:      b.rib.commit(),
+		Endpoints:   slices.Clone(b.endpoints),
+		Nodes:       encap.NewPeerSet(nil),
+		services:    b.services.table,
+		dns:         b.services.dns,
+		policing:    b.policy.current,
+		policyEpoch: b.policy.epoch,
+		masq:        b.nat.masq,
+		snat:        b.nat.addresses,
 	}
 	for i := range b.uplinks {
 		s.Uplinks = append(s.Uplinks, b.uplinks[i].Uplink)
@@ -390,10 +394,19 @@ func (b *builder) kernelHop(r kroute.Route) *NextHop {
 	return &NextHop{Kind: Direct, Port: up, MTU: mtu, Neighbour: b.neighbour(up, r.Gateway)}
 }
 
+func (b *builder) refreshPolicy() {
+	var section *Policy
+	if b.tables != nil {
+		section = b.tables.Policy
+	}
+	b.policy.refresh(section, b.endpoints)
+}
+
 // setEndpoint attaches or, with an empty one, detaches what is in a slot.
 func (b *builder) setEndpoint(slot uint32, e Endpoint) {
 	old := b.endpoints[slot]
 	b.endpoints[slot] = e
+	b.policy.moved = true
 	if slot == hostSlot {
 		return
 	}

@@ -7,8 +7,8 @@ import (
 	"ringway/packet"
 )
 
-// decide is the slow path: once for each new flow it says whether and how the
-// flow is translated, and stores the answer in the flow.
+// decide is the slow path: once for each new flow it says whether it may begin, and
+// whether and how it is translated, and stores the answer in the flow.
 func (w *Worker) decide(b *packet.Batch) {
 	w.current = b
 	for i := range b.N {
@@ -42,6 +42,9 @@ func (w *Worker) decideOne(p *packet.Packet) {
 	hop := w.cache.lookup(w.snap, target.Dst)
 	if hop == nil || !hop.carries() || hop.Kind == ToHost && !w.fromPod(p) {
 		return // no flow begins where no packet leaves; the kernel has its own
+	}
+	if !w.admits(p, target) {
+		return
 	}
 	if rule, uplink := w.turnsBack(p, target); rule != nil {
 		w.masquerade(p, target, hop, rule, uplink)
@@ -204,6 +207,8 @@ func (w *Worker) masquerade(p *packet.Packet, target packet.Tuple, hop *NextHop,
 // begin puts a flow into the table, with its first packet; 0: it was refused and
 // the packet is dropped.
 func (w *Worker) begin(p *packet.Packet, n conntrack.New) conntrack.ID {
+	n.Flags |= w.policyFlags(p)
+	n.Generation = w.snap.policyEpoch
 	id, result := w.flows.Create(n, w.now)
 	switch result {
 	case conntrack.Full:

@@ -28,6 +28,7 @@ type flowState struct {
 	foundAt uint64                  // changes of flows when the batch's flows were found
 
 	hits      ruleHits
+	policed   policeCounts
 	delegated uint64 // flows that have their port from another worker, now
 
 	datagrams [packet.BatchSize]*reassembly.Datagram // of released fragments
@@ -194,10 +195,11 @@ func flowHome(f *conntrack.Flow, workers int) int {
 }
 
 // restorePorts has NAT take over the ports of recovered flows. A flow whose SNAT
-// address is not known any more ends.
+// address is not known any more ends. Policy is to decide all of them anew.
 func (w *Worker) restorePorts(addresses []snatAddress) {
 	lost := 0
 	w.endFlows(func(id conntrack.ID, f *conntrack.Flow) bool {
+		f.SetGeneration(undecided)
 		if f.Flags()&flowDelegated != 0 {
 			w.delegated++
 		}

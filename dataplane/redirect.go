@@ -45,6 +45,10 @@ func (w *Worker) ask(p *packet.Packet, f *nat.Frontend) {
 		w.askService(p, f, h.ID)
 		return
 	}
+	chosen := dnsEnd{b.Addr, b.Port}
+	if !w.admitsQuery(p, chosen) {
+		return
+	}
 	redirect := w.snap.dns.redirects[f.Redirect.Number]
 	e, result := w.queries.Ask(dnsquery.Query{
 		Client: p.Src, ClientPort: p.SrcPort, Frontend: p.Dst, FrontendPort: p.DstPort, ID: h.ID,
@@ -64,6 +68,9 @@ func (w *Worker) ask(p *packet.Packet, f *nat.Frontend) {
 	if (e.Overdue() || e.BackendPort == 0) && e.UpstreamPort != 0 {
 		to = dnsEnd{e.Upstream, e.UpstreamPort} // the client asks again what the backend did not answer
 	}
+	if to != chosen && !w.admitsQuery(p, to) {
+		return
+	}
 	w.sendQuery(p, to)
 }
 
@@ -72,6 +79,10 @@ func (w *Worker) ask(p *packet.Packet, f *nat.Frontend) {
 func (w *Worker) askService(p *packet.Packet, f *nat.Frontend, id uint16) {
 	b, ok := f.ChooseService(nat.FlowHash(p.Tuple()))
 	if !ok || !f.IsService || w.needsFlow(p, b.Addr) {
+		return
+	}
+	chosen := dnsEnd{b.Addr, b.Port}
+	if !w.admitsQuery(p, chosen) {
 		return
 	}
 	e, result := w.queries.Ask(dnsquery.Query{
@@ -90,6 +101,9 @@ func (w *Worker) askService(p *packet.Packet, f *nat.Frontend, id uint16) {
 	to := dnsEnd{e.Upstream, e.UpstreamPort}
 	if to.port == 0 {
 		to = dnsEnd{e.Backend, e.BackendPort}
+	}
+	if to != chosen && !w.admitsQuery(p, to) {
+		return
 	}
 	w.sendQuery(p, to)
 }

@@ -38,6 +38,9 @@ func (w *Worker) relateInbound(p *packet.Packet, q *packet.Quoted) {
 		w.unrelated(p, packet.ICMPErrorUnrelated)
 		return
 	}
+	if !w.mayGoOn(p, r.ID()) {
+		return
+	}
 	f := w.flows.Flow(r.ID())
 	if f.Translated() && r.Dir() == conntrack.Reply && !w.rewriteQuoted(p, q, f.Original(), p.Src, f.Original().Src) {
 		return
@@ -63,6 +66,9 @@ func (w *Worker) relateOutbound(p *packet.Packet, q *packet.Quoted) {
 	r := w.flows.Lookup(q.Tuple().Reverse(), w.now)
 	if r == 0 {
 		w.unrelated(p, packet.ICMPErrorUnrelated)
+		return
+	}
+	if !w.mayGoOn(p, r.ID()) {
 		return
 	}
 	f := w.flows.Flow(r.ID())
@@ -99,20 +105,28 @@ func (w *Worker) rewriteQuoted(p *packet.Packet, q *packet.Quoted, inner packet.
 }
 
 // unrelated ends an ICMP error that belongs to no flow, where it would have to be
-// translated; between addresses that are not it goes on.
+// translated; between addresses that are not it goes on, if policy lets it.
 func (w *Worker) unrelated(p *packet.Packet, r packet.Reason) {
-	switch {
-	case w.snap.snatAddress(p.Dst) != nil:
+	if w.wouldBeTranslated(p) {
 		p.Drop(r)
-	case w.fromPod(p):
-		hop := w.cache.lookup(w.snap, p.Dst)
-		if hop == nil {
-			return
-		}
-		if rule := w.masquerades(p, p.Dst, hop); rule != nil && rule.Spec.Action != nat.ActionNone {
-			p.Drop(r)
-		}
+		return
 	}
+	w.admitsError(p)
+}
+
+func (w *Worker) wouldBeTranslated(p *packet.Packet) bool {
+	if w.snap.snatAddress(p.Dst) != nil {
+		return true
+	}
+	if !w.fromPod(p) {
+		return false
+	}
+	hop := w.cache.lookup(w.snap, p.Dst)
+	if hop == nil {
+		return false
+	}
+	rule := w.masquerades(p, p.Dst, hop)
+	return rule != nil && rule.Spec.Action != nat.ActionNone
 }
 
 // portOf is the port of an SNAT address that a packet to it is about: its

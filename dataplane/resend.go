@@ -49,7 +49,7 @@ func (w *Worker) askUpstream(e *dnsquery.Entry) {
 	if f != nil {
 		b, _ = f.ChooseService(nat.FlowHash(q.Tuple()))
 	}
-	if b != nil && !w.needsFlow(q, b.Addr) {
+	if b != nil && !w.needsFlow(q, b.Addr) && w.admitsQuery(q, dnsEnd{b.Addr, b.Port}) {
 		w.queries.SetUpstream(e, b.Addr, b.Port)
 		w.sendQuery(q, dnsEnd{b.Addr, b.Port})
 	} else {

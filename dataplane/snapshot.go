@@ -44,6 +44,9 @@ type Snapshot struct {
 	services *nat.ServiceTable // nil: there are none
 	dns      *dnsServers       // nil: no queries are redirected
 
+	policing    *policing // nil: everybody may talk with everybody
+	policyEpoch uint32    // changes with policing
+
 	masq *masquerade   // nil: nothing is masqueraded
 	snat []snatAddress // all addresses that flows may have been masqueraded to
 }

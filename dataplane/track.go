@@ -70,8 +70,14 @@ func (w *Worker) seen(p *packet.Packet, r conntrack.Ref) {
 		w.forget(p, id)
 		return
 	}
+	if !w.mayGoOn(p, id) {
+		return
+	}
 	event := w.flows.Update(r, p, w.now)
 	p.Flow = uint32(r)
+	if event&conntrack.Reversed != 0 && !w.mayCall(p, id, event) {
+		return
+	}
 	switch {
 	case event&conntrack.Closed != 0:
 		w.ports.Closed(id, w.now)

@@ -14,6 +14,10 @@ const (
 	ICMPTimeExceeded        uint8 = 11
 	ICMPParameterProblem    uint8 = 12
 	ICMPTimestamp           uint8 = 13
+	ICMPTimestampReply      uint8 = 14
+	ICMPInformation         uint8 = 15
+	ICMPInformationReply    uint8 = 16
+	ICMPAddressMask         uint8 = 17
 	ICMPAddressMaskReply    uint8 = 18
 	ICMPExtendedEcho        uint8 = 42
 	ICMPExtendedEchoReply   uint8 = 43

@@ -58,6 +58,8 @@ const (
 	// Hairpin: a local endpoint sent it to an SNAT address of ours; its source is
 	// translated, its destination is not yet (RFC 4787 REQ-9).
 	Hairpin
+	// Audited: policy would have dropped it.
+	Audited
 )
 
 // A Packet is one frame on its way through the pipeline: where its bytes are,

@@ -55,6 +55,9 @@ const (
 	TCPNoFlow
 	ICMPErrorInvalid
 	ICMPErrorUnrelated
+	PolicyEgress
+	PolicyIngress
+	PolicyNoIdentity
 
 	// redirect, and services in decide
 	ServiceNoBackend
@@ -142,6 +145,10 @@ var reasons = [NumReasons]reasonText{
 	TCPNoFlow:          {"tcp-no-flow", "a TCP segment of no flow, without a SYN or data, that would need an SNAT port", true},
 	ICMPErrorInvalid:   {"icmp-error-invalid", "an ICMP error whose checksum, or that of the header it quotes, is wrong (RFC 5508 REQ-3)", false},
 	ICMPErrorUnrelated: {"icmp-error-unrelated", "an ICMP error that quotes no flow of ours (RFC 5508 REQ-4)", true},
+
+	PolicyEgress:     {"policy-egress", "the policies of the pod that sends do not allow the flow", true},
+	PolicyIngress:    {"policy-ingress", "the policies of the pod that it goes to do not allow the flow", true},
+	PolicyNoIdentity: {"policy-no-identity", "from or to a pod of this node whose identity, and so whose policies, are not known yet", true},
 
 	ServiceNoBackend: {"service-no-backend", "to a service that has no healthy backend", false},
 	ServiceNoPort:    {"service-no-port", "to the address of a service, at a port that it has not", false},

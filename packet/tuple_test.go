@@ -24,8 +24,10 @@ func TestTuple(t *testing.T) {
 		"echo: the id of who asks":   {packettest.IPv4{}, packet.ProtoICMP, packettest.ICMP{Type: packet.ICMPEcho, ID: 7}, 7, 0},
 		"echo reply: of who asked":   {packettest.IPv4{}, packet.ProtoICMP, packettest.ICMP{Type: packet.ICMPEchoReply, ID: 7}, 0, 7},
 		"first fragment of an echo":  {first, packet.ProtoICMP, packettest.ICMP{Type: packet.ICMPEcho, ID: 7}, 7, 0},
-		"ICMP timestamp":             {packettest.IPv4{}, packet.ProtoICMP, packettest.ICMP{Type: packet.ICMPTimestamp, ID: 7}, 0, 0},
-		"ICMP error":                 {packettest.IPv4{}, packet.ProtoICMP, packettest.ICMP{Type: packet.ICMPUnreachable, ID: 7}, 0, 0},
+		"ICMP timestamp":             {packettest.IPv4{}, packet.ProtoICMP, packettest.ICMP{Type: packet.ICMPTimestamp, ID: 7}, 13, 14},
+		"ICMP timestamp reply":       {packettest.IPv4{}, packet.ProtoICMP, packettest.ICMP{Type: packet.ICMPTimestampReply, ID: 7}, 14, 13},
+		"ICMP without an answer":     {packettest.IPv4{}, packet.ProtoICMP, packettest.ICMP{Type: 200, ID: 7}, 200, 0xffff},
+		"ICMP error":                 {packettest.IPv4{}, packet.ProtoICMP, packettest.ICMP{Type: packet.ICMPUnreachable, ID: 7}, 3, 0xffff},
 		"a protocol without ports":   {packettest.IPv4{}, packet.ProtoESP, packettest.Bytes(8), 0, 0},
 		"later fragment of an error": {later, packet.ProtoICMP, packettest.Bytes(8), 0, 0},
 	} {
@@ -40,6 +42,15 @@ func TestTuple(t *testing.T) {
 		}
 		if got.Reverse().Reverse() != got {
 			t.Errorf("%s: the reverse of the reverse is %+v", name, got.Reverse().Reverse())
+		}
+	}
+}
+
+func TestICMPTypeOf(t *testing.T) {
+	for _, icmpType := range []uint8{packet.ICMPEcho, packet.ICMPEchoReply, packet.ICMPTimestamp, packet.ICMPTimestampReply, packet.ICMPUnreachable, 200} {
+		tuple := parsed(t, eth, ip(packet.ProtoICMP), packettest.ICMP{Type: icmpType, ID: 7}).Tuple()
+		if got := packet.ICMPTypeOf(tuple); got != icmpType {
+			t.Errorf("the type of %+v is %d, want %d", tuple, got, icmpType)
 		}
 	}
 }
