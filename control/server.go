@@ -76,6 +76,9 @@ func Serve(ctx context.Context, o Options) error {
 	return errors.Join(served, o.Listener.Close())
 }
 
+// Publish lets clients find the socket, for servers other than Serve.
+func (l *Listener) Publish() error { return l.publish() }
+
 // shutDown lets running calls end, but not for ever.
 func shutDown(g *grpc.Server) {
 	hard := time.AfterFunc(stopPatience, g.Stop)
@@ -246,6 +249,10 @@ func (s *server) untilStop(stream context.Context) (context.Context, context.Can
 	return ctx, func() { stop(); cancel() }
 }
 
+// Refusal is an error of a call as gRPC carries it: Problems as a detail, so that
+// the client can have them back.
+func Refusal(err error) error { return refusal(err) }
+
 // refusal is err as gRPC carries it: Problems as a detail, so that the client
 // can have them back.
 func refusal(err error) error {
@@ -286,6 +293,7 @@ func endpointRequest(r *pb.AddEndpointRequest) (dataplane.EndpointRequest, error
 	}
 	ps.device("ifname", out.Ifname)
 	ps.labels(out.Labels)
+	out.Ports = ps.namedPorts(r.GetPorts())
 	return out, ps.err()
 }
 

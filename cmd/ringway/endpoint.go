@@ -29,9 +29,9 @@ func newEndpointAddCommand() *cobra.Command {
 	var to target
 	var as output
 	var netns, ip, ifname string
-	var labels []string
+	var labels, ports []string
 	c := &cobra.Command{
-		Use:   "add [NAMESPACE/]NAME --netns PATH|NAME --ip ADDRESS",
+		Use:   "add [NAMESPACE/]NAME --netns PATH|NAME [--ip ADDRESS]",
 		Short: "Attach the network namespace of a pod",
 		Long:  "Attach the network namespace of a pod. Where it is attached already in the same way, nothing happens.",
 		Args:  cobra.ExactArgs(1),
@@ -43,6 +43,7 @@ func newEndpointAddCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			request.Ports = ports
 			client, err := to.client()
 			if err != nil {
 				return err
@@ -59,9 +60,10 @@ func newEndpointAddCommand() *cobra.Command {
 		},
 	}
 	c.Flags().StringVar(&netns, "netns", "", "the pod's network namespace: a path, or a name under /run/netns (required)")
-	c.Flags().StringVar(&ip, "ip", "", "IPv4 address inside a node CIDR of the node (required)")
+	c.Flags().StringVar(&ip, "ip", "", "IPv4 address inside a node CIDR of the node; when left out, one that is free")
 	c.Flags().StringVar(&ifname, "ifname", "eth0", "the interface to make inside the pod")
 	c.Flags().StringArrayVar(&labels, "label", nil, "k=v; may be repeated")
+	c.Flags().StringArrayVar(&ports, "port", nil, "a port that policies may name, as in http=80/TCP; may be repeated")
 	to.flags(c)
 	as.flag(c)
 	return c

@@ -59,7 +59,7 @@ func (l listing) explained(long string) listing {
 func newGetCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "get KIND",
-		Short: "List the agent's live tables",
+		Short: "List the agent's live tables, or a controller's objects",
 		Args:  cobra.ArbitraryArgs,
 		// What is wrong with a kind that does not exist is not its flags.
 		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
@@ -78,6 +78,11 @@ func newGetCommand() *cobra.Command {
 		c.AddCommand(l.command())
 	}
 	c.AddCommand(newGetFlowsCommand())
+	for _, k := range objectViews {
+		if !slices.ContainsFunc(listings, func(l listing) bool { return l.name == k.name }) {
+			c.AddCommand(newGetObjectsCommand(k))
+		}
+	}
 	return c
 }
 
@@ -90,25 +95,52 @@ func (l listing) command() *cobra.Command {
 		Short:   l.short,
 		Long:    l.long,
 		Args:    cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			if err := as.check(); err != nil {
-				return err
-			}
-			client, err := to.client()
-			if err != nil {
-				return err
-			}
-			defer client.Close()
-			m, err := l.fetch(c.Context(), client)
-			if err != nil {
-				return err
-			}
-			return as.write(c.OutOrStdout(), m, func(w io.Writer) error { return l.text(w, m, as.wide()) })
-		},
+		RunE:    func(c *cobra.Command, _ []string) error { return l.run(c, &to, as) },
 	}
 	to.flags(c)
 	as.flag(c)
+	if k, ok := viewOf(l.name); ok {
+		l.withObjects(c, k, &to, &as)
+	}
 	return c
+}
+
+// withObjects lets the command ask a controller instead, for objects of the kind.
+func (l listing) withObjects(c *cobra.Command, k objectView, agent *target, as *output) {
+	var to controllerTarget
+	var namespace string
+	c.Use += " [NAME]"
+	c.Args = cobra.MaximumNArgs(1)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		asked, err := to.chosen(agent, len(args) > 0 || namespace != "")
+		switch {
+		case err != nil:
+			return err
+		case asked:
+			return getObjects(c, &to, *as, k, namespace, args)
+		case len(args) > 0:
+			return usagef("an agent has no single %s: leave %s out, or ask a controller by --controller", k.name, args[0])
+		}
+		return l.run(c, agent, *as)
+	}
+	to.flags(c)
+	namespaceFlag(c, &namespace, k)
+}
+
+func (l listing) run(c *cobra.Command, to *target, as output) error {
+	if err := as.check(); err != nil {
+		return err
+	}
+	client, err := to.client()
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	m, err := l.fetch(c.Context(), client)
+	if err != nil {
+		return err
+	}
+	return as.write(c.OutOrStdout(), m, func(w io.Writer) error { return l.text(w, m, as.wide()) })
 }
 
 func showNodes(w io.Writer, m *pb.GetNodesResponse, wide bool) error {
@@ -137,10 +169,10 @@ func showNeighbors(w io.Writer, m *pb.GetNeighborsResponse, wide bool) error {
 
 func showEndpoints(w io.Writer, m *pb.GetEndpointsResponse, wide bool) error {
 	t := newTable(w, "", wide, "NAME", "ADDRESS", "STATE", "WORKER", "RX", "TX", "|",
-		"RX-BYTES", "TX-BYTES", "MAC", "NETNS", "IFNAME", "DEVICE", "IFINDEX", "SLOT", "LABELS")
+		"RX-BYTES", "TX-BYTES", "MAC", "NETNS", "IFNAME", "DEVICE", "IFINDEX", "SLOT", "LABELS", "NAMED-PORTS")
 	for _, e := range m.GetItems() {
 		t.row(e.GetName(), e.GetAddress(), e.GetState(), e.GetWorker(), e.GetRxPackets(), e.GetTxPackets(),
-			e.GetRxBytes(), e.GetTxBytes(), e.GetMac(), e.GetNetns(), e.GetIfname(), e.GetDevice(), e.GetIfindex(), e.GetSlot(), pairs(e.GetLabels()))
+			e.GetRxBytes(), e.GetTxBytes(), e.GetMac(), e.GetNetns(), e.GetIfname(), e.GetDevice(), e.GetIfindex(), e.GetSlot(), pairs(e.GetLabels()), strings.Join(e.GetPorts(), ","))
 	}
 	return t.end()
 }

@@ -106,13 +106,18 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 	}
 	root.AddCommand(
 		newAgentCommand(),
+		newControllerCommand(),
 		newCleanupCommand(),
 		newBenchCommand(),
 		newStatusCommand(),
 		newGetCommand(),
+		newApplyCommand(),
+		newDeleteCommand(),
+		newDiffCommand(),
 		newEndpointCommand(),
 		newFlushCommand(),
 		newCaptureCommand(),
+		newPKICommand(),
 		newLabCommand(),
 	)
 	return root, started

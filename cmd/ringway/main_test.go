@@ -260,7 +260,7 @@ func (n *node) Neighbours() []dataplane.NeighbourStatus {
 
 func (n *node) Endpoints() []dataplane.EndpointStatus {
 	return []dataplane.EndpointStatus{
-		{Name: "pod1", Address: netip.MustParseAddr("10.200.0.3"), MAC: "02:52:57:00:00:01", Netns: "/run/netns/pod1", Ifname: "eth0", Device: "rwe1", Ifindex: 12, Slot: 1, Labels: map[string]string{"tier": "front", "app": "web"}, State: "up", RXPackets: 10, RXBytes: 980, TXPackets: 11, TXBytes: 1078},
+		{Name: "pod1", Address: netip.MustParseAddr("10.200.0.3"), MAC: "02:52:57:00:00:01", Netns: "/run/netns/pod1", Ifname: "eth0", Device: "rwe1", Ifindex: 12, Slot: 1, Labels: map[string]string{"tier": "front", "app": "web"}, Ports: []string{"http=80/TCP", "dns=53/UDP"}, State: "up", RXPackets: 10, RXBytes: 980, TXPackets: 11, TXBytes: 1078},
 		{Name: "default/pod2", Address: netip.MustParseAddr("10.200.0.4"), MAC: "02:52:57:00:00:02", Netns: "/run/netns/pod2", Ifname: "eth0", Device: "rwe2", Ifindex: 14, Slot: 2, Worker: 1, State: "down"},
 	}
 }
@@ -383,8 +383,8 @@ func TestErrors(t *testing.T) {
 		{"status -o xml", 2, "ringway: -o xml is not known: write json, yaml or wide\n"},
 		{"status --node ../x", 2, "ringway: --node \"../x\" is no name of a directory under /run/ringway/lab: see ringway lab status\n"},
 		{"status --node a --socket b", 2, "ringway: --socket and --node name two agents: leave one out\n"},
-		{"get", 2, "ringway: get needs a kind: write one of drops, endpoints, flows, masquerade, nat, neighbors, nodes, ports, redirects, routes, services\n"},
-		{"get frobs -o json", 2, "ringway: get \"frobs\" is not known: write one of drops, endpoints, flows, masquerade, nat, neighbors, nodes, ports, redirects, routes, services\n"},
+		{"get", 2, "ringway: get needs a kind: write one of drops, endpoints, flows, masquerade, namespaces, nat, neighbors, networkpolicies, nodes, pools, ports, redirects, routes, routingconfig, services\n"},
+		{"get frobs -o json", 2, "ringway: get \"frobs\" is not known: write one of drops, endpoints, flows, masquerade, namespaces, nat, neighbors, networkpolicies, nodes, pools, ports, redirects, routes, routingconfig, services\n"},
 		{"get routes eth0", 2, "ringway: unknown command \"eth0\" for \"ringway get routes\"\n"},
 		{"get routes --snat", 2, "ringway: unknown flag: --snat\n"},
 		{"get flows -o xml", 2, "ringway: -o xml is not known: write json, yaml or wide\n"},
@@ -398,6 +398,19 @@ func TestErrors(t *testing.T) {
 		{"flush flows --yes --endpoint Pod", 2, "ringway: endpoint: \"Pod\" is not an RFC 1123 name: use a-z, 0-9, - and ., with a letter or digit at both ends of each part\n"},
 		{"endpoint", 2, "ringway: endpoint needs add or del: see ringway endpoint -h\n"},
 		{"endpoint add p", 2, "ringway: --netns is missing: give a path, or a name under /run/netns\n"},
+		{"apply", 2, "ringway: -f is missing: give the file with the objects, or - for stdin\n"},
+		{"apply -f /nonexistent/x.yaml", 1, "ringway: read the objects: open /nonexistent/x.yaml: no such file or directory\n"},
+		{"diff -f /nonexistent/x.yaml", 2, "ringway: read the objects: open /nonexistent/x.yaml: no such file or directory\n"},
+		{"delete", 2, "ringway: delete needs KIND and NAME, or -f FILE\n"},
+		{"delete frob x", 2, "ringway: kind \"frob\" is not known: write one of nodes, pools, namespaces, routingconfig, masquerade, endpoints, services, redirects, networkpolicies\n"},
+		{"delete node x -n y", 2, "ringway: a Node is in no namespace: leave -n out\n"},
+		{"delete node x --controller unix:///nonexistent/c.sock", 1, "ringway: no controller answers at unix:///nonexistent/c.sock: is it running?\n"},
+		{"get pools --controller /nonexistent/c.sock", 1, "ringway: no controller answers at unix:///nonexistent/c.sock: is it running?\n"},
+		{"get nodes node1 --controller 127.0.0.1:6650", 1, "ringway: a controller elsewhere is asked by certificate: give --ca, --cert and --key, or RINGWAY_CA, RINGWAY_CERT and RINGWAY_KEY\n"},
+		{"get nodes --controller x --socket y", 2, "ringway: --controller asks a controller, --socket and --node an agent: leave one out\n"},
+		{"get nodes node1 --socket y", 2, "ringway: an agent has no single nodes: leave node1 out, or ask a controller by --controller\n"},
+		{"controller", 2, "ringway: config: is missing: give the file by -c; --print-config shows its keys\n"},
+		{"controller -c /nonexistent/controller.yaml", 1, "ringway: read the configuration: open /nonexistent/controller.yaml: no such file or directory\n"},
 		{"endpoint add p --netns x --label app", 2, "ringway: --label \"app\" is not k=v: write it as in app=web\n"},
 		{"capture -c -1", 2, "ringway: -c -1 is negative: leave it out for no end\n"},
 	}
@@ -429,4 +442,9 @@ func TestPrintConfig(t *testing.T) {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
 	golden(t, "agent.yaml", stdout)
+	code, stdout, stderr = ringway(t, "controller", "--print-config")
+	if code != 0 || stderr != "" {
+		t.Errorf("exit code %d, %q", code, stderr)
+	}
+	golden(t, "controller.yaml", stdout)
 }
