@@ -44,7 +44,7 @@ func TestCommandLine(t *testing.T) {
 	out, _, code := lab("status", "-o", "json")
 	var list struct{ Items []HostStatus }
 	must(t, json.Unmarshal([]byte(out), &list))
-	if code != 0 || len(list.Items) != 11 || list.Items[3].Name != "node1" || list.Items[3].Pid == 0 {
+	if code != 0 || len(list.Items) != 12 || list.Items[3].Name != "node1" || list.Items[3].Pid == 0 {
 		t.Errorf("status: %d %s", code, out)
 	}
 	if out, _, code := lab("exec", "pod1", "--", "ringway", "status", "-o", "json"); code != 0 || !strings.Contains(out, `"node1"`) {
@@ -53,7 +53,12 @@ func TestCommandLine(t *testing.T) {
 	if out, _, code := cli(t, "in", "lab", "exec", "--prefix", prefix, "pod2", "--", "sh", "-c", "cat; exit 7"); code != 7 || out != "in" {
 		t.Errorf("exec passes input, output and exit code: %d %q", code, out)
 	}
-	for _, args := range [][]string{{"kill", "node2"}, {"start", "node2"}, {"stop", "node4"}, {"stop", "node4"}} {
+	if out, errs, code := lab("exec", "node3", "--", "ringway", "get", "nodes", "-o", "json"); code != 0 || !strings.Contains(out, "10.200.3.0/24") {
+		t.Errorf("ringway finds the controller: %d %s %s", code, out, errs)
+	}
+	for _, args := range [][]string{
+		{"kill", "ctrl1"}, {"kill", "node2"}, {"start", "node2"}, {"start", "ctrl1"}, {"stop", "node4"}, {"stop", "node4"},
+	} {
 		if _, errs, code := lab(args...); code != 0 {
 			t.Errorf("%v: %d %s", args, code, errs)
 		}
@@ -79,10 +84,15 @@ func checkLabErrors(t *testing.T, lab func(args ...string) (string, string, int)
 	}{
 		{1, "down first", []string{"up"}},
 		{1, "use one of lan, router", []string{"exec", "node9", "--", "true"}},
-		{1, "use one of node1, node2, node4", []string{"kill", "node3"}},
+		{1, "use one of node1, node2, node4, ctrl1", []string{"kill", "node3"}},
 		{1, "runs already", []string{"start", "node1"}},
+		{1, "runs already", []string{"start", "ctrl1"}},
 		{1, "no-such-command", []string{"exec", "pod1", "--", "no-such-command"}},
 		{2, "routing", []string{"up", "--routing", "magic"}},
+		{2, "add etcd members", []string{"up", "--controllers", "2"}},
+		{2, "make etcd", []string{"up", "--controllers", "2", "--etcd", "3"}},
+		{2, "tables file", []string{"up", "--tables", "file", "--etcd", "3"}},
+		{2, "controller or file", []string{"up", "--tables", "etcd"}},
 		{2, "json, yaml or wide", []string{"status", "-o", "xml"}},
 		{2, "no command", []string{"exec", "pod1", "--"}},
 		{2, "arg", []string{"kill"}},

@@ -16,6 +16,11 @@
 //	                        |
 //	                   ext 198.51.100.10
 //
+// The controller is on ctrl1, 192.168.0.10 on lan, and keeps the cluster's state by
+// itself. In a second form there are up to three controllers, and up to three etcd
+// members as processes of their own, on ctrl1 to ctrl3; in a third one none, and each
+// agent has a tables file.
+//
 // node1, node2 and node4 run the agent; node3 is the interoperability peer: a
 // kernel vxlan device, kernel routes, offloads left at their defaults. The
 // router has routes for every node CIDR, so that direct routing works, and two

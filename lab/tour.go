@@ -62,6 +62,9 @@ func (l *Lab) Tour(ctx context.Context, w io.Writer) error {
 		return errors.New("the lab has no agents: build it with the ringway binary")
 	}
 	steps := tourSteps
+	if l.HasControl() {
+		steps = slices.Concat(steps, controlSteps)
+	}
 	if l.HasDNS() {
 		steps = slices.Concat(steps, dnsSteps)
 	}
