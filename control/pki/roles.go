@@ -17,7 +17,11 @@ func ClientRoles() []Role { return []Role{RoleNode, RoleOperator, RoleViewer} }
 // Allowed tells whether a role may use a method, by its full name. What nobody
 // thought of is allowed to nobody.
 func Allowed(role Role, method string) bool {
-	switch service, _, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/"); service {
+	service, call, _ := strings.Cut(strings.TrimPrefix(method, "/"), "/")
+	if call == "" {
+		return false
+	}
+	switch service {
 	case pb.ControllerService_ServiceDesc.ServiceName:
 		return role == RoleNode
 	case pb.ObjectService_ServiceDesc.ServiceName:
@@ -35,7 +39,7 @@ func Authorize(ctx context.Context, method string) error {
 	if Allowed(who.Role, method) {
 		return nil
 	}
-	return grpcstatus.Errorf(codes.PermissionDenied, "a %s may not do this: use the certificate of %s", who.Role, remedy(method))
+	return grpcstatus.Errorf(codes.PermissionDenied, "the role %s may not do this: use the certificate of %s", who.Role, remedy(method))
 }
 
 // remedy names the roles that may use a method.

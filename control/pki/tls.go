@@ -3,8 +3,6 @@ package pki
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
-	"fmt"
 )
 
 // ServerTLS is for a server: TLS 1.3, and clients show a certificate with one of
@@ -43,17 +41,22 @@ func (s *Source) ClientTLS(role Role) *tls.Config {
 	}
 }
 
-// HostTLS is for a client of servers that are known by their host, as etcd's
-// members are.
+// HostTLS is for a client of servers that are known by their host name or
+// address, as etcd's members are. It trusts the CAs that there are when it is
+// called: crypto/tls tells nobody else's verification which address was dialled,
+// so its own has to do it, and that cannot be given others later. Certificates of
+// the client are followed.
 func (s *Source) HostTLS() *tls.Config {
-	return &tls.Config{
+	c := &tls.Config{
 		MinVersion:           tls.VersionTLS13,
+		RootCAs:              x509.NewCertPool(), // not nil, which were the machine's
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return s.certificate() },
-		// RootCAs cannot be exchanged while the configuration is in use, so
-		// VerifyConnection does what it would.
-		InsecureSkipVerify: true,
-		VerifyConnection:   s.verifyHost,
+		Time:                 s.now,
 	}
+	if k := s.current.Load(); k != nil {
+		c.RootCAs = k.pool
+	}
+	return c
 }
 
 func (s *Source) certificate() (*tls.Certificate, error) {
@@ -70,25 +73,4 @@ func (s *Source) verify(c tls.ConnectionState, usage x509.ExtKeyUsage, roles []R
 		return Identity{}, errNoCertificate
 	}
 	return k.verify(c.PeerCertificates, usage, roles, s.now())
-}
-
-func (s *Source) verifyHost(c tls.ConnectionState) error {
-	k := s.current.Load()
-	if k == nil {
-		return errNoCertificate
-	}
-	if c.ServerName == "" {
-		return errors.New("the server's host is not known: name it in the address")
-	}
-	between := x509.NewCertPool()
-	for _, cert := range c.PeerCertificates[1:] {
-		between.AddCert(cert)
-	}
-	_, err := c.PeerCertificates[0].Verify(x509.VerifyOptions{
-		DNSName: c.ServerName, Roots: k.pool, Intermediates: between, CurrentTime: s.now(),
-	})
-	if err != nil {
-		return fmt.Errorf("the server %s is not taken: %w", c.ServerName, err)
-	}
-	return nil
 }
