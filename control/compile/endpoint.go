@@ -24,7 +24,7 @@ func compareEndpoints(a, b *endpoint) int {
 // group is the endpoints of one profile. It is immutable.
 type group struct {
 	*profile
-	nodes []string // that have some, whether they are in the set or not; ascending
+	nodes []string // that have some, whether they are in the set or not; in no order
 }
 
 // members of no group are none.
@@ -155,7 +155,6 @@ func (r *round) editGroup(e *groupEdit) {
 		}
 	}
 	g.nodes = append(g.nodes, e.wins...)
-	slices.Sort(g.nodes)
 	if len(g.nodes) == 0 {
 		r.groups.delete(e.key)
 		exclude(r.groupsOf, e.namespace, e.key, cmp.Compare)

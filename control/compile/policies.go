@@ -107,8 +107,7 @@ func (r *round) refresh(n name, c *compiled, stale map[uint32]bool) {
 		}
 	}
 	r.policies.put(n, next)
-	note(stale, c.selected)
-	note(stale, next.selected)
+	note(stale, next.selected) // who is no longer among them has changed, and is stale already
 }
 
 // alike tells whether both come to the same.

@@ -1,10 +1,14 @@
 package bythebook
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	networking "k8s.io/api/networking/v1"
+
+	"ringway/control/object"
 )
 
 const (
@@ -23,23 +27,24 @@ type question struct {
 	direction networking.PolicyType
 }
 
-// decide goes through the priorities from 0 on. At each one, denying comes before
+// decide goes through the priorities, the lowest first. At each one, denying comes before
 // allowing. What no rule is about passes, unless the pod is isolated in this
 // direction: a policy that allows selects the pod and is for the direction. A policy
 // that denies takes away only what it names.
 func (w *World) decide(q question) bool {
-	var mine []*networking.NetworkPolicy
+	mine := map[int][]*object.NetworkPolicy{} // by priority
 	isolated := false
 	for _, p := range w.Policies {
 		if p.Namespace == q.pod.Namespace && selects(&p.Spec.PodSelector, q.pod.Labels) && applies(p, q.direction) {
-			mine = append(mine, p)
+			n := priorityOf(p)
+			mine[n] = append(mine[n], p)
 			isolated = isolated || !denies(p)
 		}
 	}
-	for priority := 0; priority <= lastPriority && len(mine) > 0; priority++ {
+	for _, n := range slices.Sorted(maps.Keys(mine)) {
 		denied, allowed := false, false
-		for _, p := range mine {
-			if priorityOf(p) == priority && q.matches(p) {
+		for _, p := range mine[n] {
+			if q.matches(p) {
 				denied = denied || denies(p)
 				allowed = allowed || !denies(p)
 			}
@@ -53,7 +58,7 @@ func (w *World) decide(q question) bool {
 
 // applies follows spec.policyTypes: where it is left out, a policy is for ingress
 // in any case, and for egress if it has egress rules.
-func applies(p *networking.NetworkPolicy, direction networking.PolicyType) bool {
+func applies(p *object.NetworkPolicy, direction networking.PolicyType) bool {
 	if len(p.Spec.PolicyTypes) == 0 {
 		return direction == ingress || len(p.Spec.Egress) > 0
 	}
@@ -65,18 +70,19 @@ func applies(p *networking.NetworkPolicy, direction networking.PolicyType) bool 
 	return false
 }
 
-func denies(p *networking.NetworkPolicy) bool { return p.Annotations["ringway.io/action"] == "Deny" }
+func denies(p *object.NetworkPolicy) bool { return p.Annotations["ringway.io/action"] == "Deny" }
 
-func priorityOf(p *networking.NetworkPolicy) int {
-	n, err := strconv.Atoi(p.Annotations["ringway.io/priority"])
-	if err != nil {
+func priorityOf(p *object.NetworkPolicy) int {
+	s, ok := p.Annotations["ringway.io/priority"]
+	if !ok {
 		return lastPriority
 	}
+	n, _ := strconv.Atoi(s)
 	return n
 }
 
 // matches follows spec.ingress and spec.egress: one of the rules is enough.
-func (q question) matches(p *networking.NetworkPolicy) bool {
+func (q question) matches(p *object.NetworkPolicy) bool {
 	if q.direction == ingress {
 		for _, r := range p.Spec.Ingress {
 			if q.rule(p.Namespace, r.From, r.Ports) {

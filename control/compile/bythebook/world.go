@@ -8,14 +8,14 @@ package bythebook
 import (
 	"net/netip"
 
-	networking "k8s.io/api/networking/v1"
+	"ringway/control/object"
 )
 
 // World is a cluster at one moment.
 type World struct {
 	Namespaces map[string]map[string]string // labels by name; those that nobody described may be missing
 	Pods       []Pod
-	Policies   []*networking.NetworkPolicy // valid ones
+	Policies   []*object.NetworkPolicy // valid ones
 }
 
 // Pod has one address, which is nobody else's.
