@@ -32,7 +32,14 @@ func ensureCluster(ctx context.Context, client *clientv3.Client) (string, error)
 	return string(response.Kvs[0].Value), nil
 }
 
+// create puts a key if it is absent. It looks first: a full database refuses even a
+// transaction that would put nothing.
 func create(ctx context.Context, client *clientv3.Client, key, value string) error {
+	if response, err := client.Get(ctx, key, clientv3.WithCountOnly()); err != nil {
+		return fmt.Errorf("look for %s: %w", key, err)
+	} else if response.Count > 0 {
+		return nil
+	}
 	absent := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
 	if _, err := client.Txn(ctx).If(absent).Then(clientv3.OpPut(key, value)).Commit(); err != nil {
 		return fmt.Errorf("create %s: %w", key, err)

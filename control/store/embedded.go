@@ -11,10 +11,12 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.etcd.io/etcd/server/v3/etcdserver/api/v3client"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
 
@@ -46,8 +48,10 @@ const (
 	keepHistory = "5m"
 	// defragAbove is how much a defragmentation at the start has to free.
 	defragAbove = 64 // MiB
-	// stopAfter is how long the embedded etcd has to stop.
-	stopAfter = 10 * time.Second
+	// stopAfter is how long the embedded etcd has to stop, stopFailedAfter how long
+	// one that failed has: it may hold locks for ever.
+	stopAfter       = 10 * time.Second
+	stopFailedAfter = time.Second
 )
 
 // ErrEmbeddedFailed: the embedded etcd found that it cannot go on. What was
@@ -60,6 +64,8 @@ type embedded struct {
 	lock   *os.File
 	etcd   *embed.Etcd
 	client *clientv3.Client
+
+	level zap.AtomicLevel // of what etcd logs
 
 	once    sync.Once
 	failure error
@@ -81,6 +87,7 @@ func startEmbedded(ctx context.Context, config Embedded, options Options) (*embe
 		return nil, err
 	}
 	e := &embedded{dir: config.DataDir, lock: lock, stopped: make(chan struct{})}
+	e.level = zap.NewAtomicLevelAt(zapcore.ErrorLevel) // at the start it warns of settings that are meant so
 	if err := e.start(ctx, config, options); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the embedded etcd in %s: %w", config.DataDir, err), e.stop())
 	}
@@ -103,6 +110,7 @@ func (e *embedded) start(ctx context.Context, config Embedded, options Options) 
 	case <-ctx.Done():
 		return fmt.Errorf("wait until it is ready: %w", ctx.Err())
 	}
+	e.level.SetLevel(zapcore.WarnLevel)
 	return e.disarm(ctx, settings.QuotaBackendBytes, options.Log)
 }
 
@@ -134,7 +142,7 @@ func (e *embedded) settings(config Embedded, options Options) (*embed.Config, er
 		settings.QuotaBackendBytes = defaultQuota
 	}
 	settings.UnsafeNoFsync = config.UnsafeNoFsync
-	settings.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newZap(options.Log, zapcore.WarnLevel, func(reason string) {
+	settings.ZapLoggerBuilder = embed.NewZapLoggerBuilder(newZap(options.Log, e.level, func(reason string) {
 		options.Log.Error("the embedded etcd stops", "reason", reason)
 		e.fail(errors.New(reason))
 	}))
@@ -186,7 +194,7 @@ func (e *embedded) disarm(ctx context.Context, quota int64, log *slog.Logger) er
 		if !full(alarm) {
 			continue
 		}
-		size, err := reclaim(ctx, e.client)
+		size, err := e.reclaim(ctx)
 		if err != nil {
 			return err
 		}
@@ -203,26 +211,24 @@ func (e *embedded) disarm(ctx context.Context, quota int64, log *slog.Logger) er
 }
 
 // reclaim compacts and defragments, and returns the size after.
-func reclaim(ctx context.Context, client *clientv3.Client) (int64, error) {
-	head, err := client.Get(ctx, versionKey)
+func (e *embedded) reclaim(ctx context.Context) (int64, error) {
+	head, err := e.client.Get(ctx, versionKey)
 	if err != nil {
 		return 0, fmt.Errorf("read its revision: %w", err)
 	}
-	if _, err := client.Compact(ctx, head.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
+	_, err = e.client.Compact(ctx, head.Header.Revision, clientv3.WithCompactPhysical())
+	if err != nil && !errors.Is(err, rpctypes.ErrCompacted) {
 		return 0, fmt.Errorf("compact: %w", err)
 	}
-	if _, err := client.Defragment(ctx, ""); err != nil {
+	// The client in memory cannot: v3client gives it no health notifier.
+	if err := e.etcd.Server.Backend().Defrag(); err != nil {
 		return 0, fmt.Errorf("defragment: %w", err)
 	}
-	status, err := client.Status(ctx, "")
-	if err != nil {
-		return 0, fmt.Errorf("read its size: %w", err)
-	}
-	return status.DbSize, nil
+	return e.etcd.Server.Backend().Size(), nil
 }
 
-// stop ends etcd. One that failed may hold locks for ever: it is not waited for
-// longer than stopAfter, and the directory stays locked until the process ends.
+// stop ends etcd. If it does not end in time, the directory stays locked until the
+// process ends.
 func (e *embedded) stop() error {
 	if e.client != nil {
 		e.client.Close()
@@ -230,17 +236,22 @@ func (e *embedded) stop() error {
 	if e.etcd == nil {
 		return e.lock.Close()
 	}
+	e.level.SetLevel(zapcore.FatalLevel) // it complains that what it closes is closed
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
 		e.etcd.Close()
 	}()
-	timer := time.NewTimer(stopAfter)
+	patience := stopAfter
+	if e.failed() != nil {
+		patience = stopFailedAfter
+	}
+	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
 	case <-stopped:
 		return e.lock.Close()
 	case <-timer.C:
-		return fmt.Errorf("stop the embedded etcd in %s: it did not within %s", e.dir, stopAfter)
+		return fmt.Errorf("stop the embedded etcd in %s: it did not within %s", e.dir, patience)
 	}
 }

@@ -9,10 +9,10 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// newZap returns a logger for etcd that passes on to log what is of level or above.
+// newZap returns a logger for etcd that passes on to log what level lets through.
 // What is fatal to etcd ends the goroutine that says so, and never the process:
 // fatal is told and decides.
-func newZap(log *slog.Logger, level zapcore.Level, fatal func(reason string)) *zap.Logger {
+func newZap(log *slog.Logger, level zapcore.LevelEnabler, fatal func(reason string)) *zap.Logger {
 	hook := stopHook{fatal}
 	return zap.New(&slogCore{log, level}, zap.WithFatalHook(hook), zap.WithPanicHook(hook))
 }
@@ -33,10 +33,10 @@ func (h stopHook) OnWrite(entry *zapcore.CheckedEntry, fields []zapcore.Field) {
 // slogCore is a zapcore.Core that writes to a slog.Logger.
 type slogCore struct {
 	log   *slog.Logger
-	level zapcore.Level
+	level zapcore.LevelEnabler
 }
 
-func (c *slogCore) Enabled(level zapcore.Level) bool { return level >= c.level }
+func (c *slogCore) Enabled(level zapcore.Level) bool { return c.level.Enabled(level) }
 
 func (c *slogCore) With(fields []zapcore.Field) zapcore.Core {
 	return &slogCore{c.log.With(attributes(fields)...), c.level}

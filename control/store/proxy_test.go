@@ -123,4 +123,3 @@ func (p *proxy) Swallow() <-chan struct{} {
 	p.swallow, p.swallowed = true, make(chan struct{})
 	return p.swallowed
 }
-

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -29,7 +30,7 @@ type statuses struct {
 }
 
 func newStatuses(client *clientv3.Client, options Options) *statuses {
-	return &statuses{client: client, log: options.Log, ttl: statusTTL, mine: map[string][]byte{}, ready: make(chan struct{})}
+	return &statuses{client: client, log: options.Log, ttl: options.statusTTL, mine: map[string][]byte{}, ready: make(chan struct{})}
 }
 
 // SetStatus says something about a node that is connected here. It is gone, at most
@@ -105,9 +106,7 @@ func (t *statuses) leave(ctx context.Context, node string, value []byte) error {
 	key := nodeStatusKey + node
 	put := clientv3.OpPut(key, string(value))
 	owned := clientv3.Compare(clientv3.LeaseValue(key), "=", lease)
-	free := clientv3.Compare(clientv3.LeaseValue(key), "=", clientv3.NoLease) // absent, or left
-	unlessOthers := clientv3.OpTxn([]clientv3.Cmp{free}, []clientv3.Op{put}, nil)
-	if _, err := t.client.Txn(ctx).If(owned).Then(put).Else(unlessOthers).Commit(); err != nil {
+	if _, err := t.client.Txn(ctx).If(owned).Then(put).Else(unlessOthers(key, put)).Commit(); err != nil {
 		return fmt.Errorf("leave the status of node %s: %w", node, err)
 	}
 	return nil
@@ -115,19 +114,24 @@ func (t *statuses) leave(ctx context.Context, node string, value []byte) error {
 
 // run keeps a lease alive, and makes another when it is lost.
 func (t *statuses) run(ctx context.Context) {
+	var said string
 	for ctx.Err() == nil {
-		if err := t.hold(ctx); err != nil && ctx.Err() == nil {
+		err := t.hold(ctx)
+		if ctx.Err() == nil && err.Error() != said {
+			said = err.Error()
 			t.log.Warn("the lease of the nodes' statuses is lost, another is made", "error", err)
-			pause(ctx, 10*retryPause)
 		}
+		pause(ctx, 10*retryPause)
 	}
 	t.revoke()
 }
 
 // hold returns when the lease is lost.
 func (t *statuses) hold(ctx context.Context) error {
-	granting, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	granting, granted := context.WithTimeout(ctx, requestTimeout)
+	defer granted()
 	grant, err := t.client.Grant(granting, int64(t.ttl/time.Second))
 	if err != nil {
 		return fmt.Errorf("grant a lease: %w", err)
@@ -136,36 +140,51 @@ func (t *statuses) hold(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("keep the lease alive: %w", err)
 	}
-	if err := t.adopt(ctx, grant.ID); err != nil {
-		return err
+	said := t.begin(grant.ID)
+	defer t.end()
+	for node, value := range said {
+		if err := t.sayAgain(ctx, grant.ID, node, value); err != nil {
+			return err
+		}
 	}
 	for range alive {
 	}
-	t.mu.Lock()
-	t.ready = make(chan struct{})
-	t.mu.Unlock()
 	return errors.New("it expired")
 }
 
-// adopt puts all that was said under a new lease.
-func (t *statuses) adopt(ctx context.Context, lease clientv3.LeaseID) error {
+// begin returns what is to be said again under the new lease.
+func (t *statuses) begin(lease clientv3.LeaseID) map[string][]byte {
 	t.mu.Lock()
+	defer t.mu.Unlock()
 	t.lease = lease
 	close(t.ready)
-	again := make(map[string][]byte, len(t.mine))
-	for node, value := range t.mine {
-		again[node] = value
-	}
-	t.mu.Unlock()
-	for node, value := range again {
-		putting, cancel := context.WithTimeout(ctx, requestTimeout)
-		_, err := t.client.Put(putting, nodeStatusKey+node, string(value), clientv3.WithLease(lease))
-		cancel()
-		if err != nil {
-			return fmt.Errorf("set the status of node %s again: %w", node, err)
-		}
+	return maps.Clone(t.mine)
+}
+
+func (t *statuses) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.ready = make(chan struct{})
+}
+
+// sayAgain puts a status under another lease, unless another controller knows better.
+func (t *statuses) sayAgain(ctx context.Context, lease clientv3.LeaseID, node string, value []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	key := nodeStatusKey + node
+	put := clientv3.OpPut(key, string(value), clientv3.WithLease(lease))
+	same := clientv3.Compare(clientv3.Value(key), "=", string(value))
+	if _, err := t.client.Txn(ctx).If(same).Then(put).Else(unlessOthers(key, put)).Commit(); err != nil {
+		return fmt.Errorf("set the status of node %s again: %w", node, err)
 	}
 	return nil
+}
+
+// unlessOthers puts a status that is absent, or was left. What is under a lease is of
+// the controller that the node is connected to.
+func unlessOthers(key string, put clientv3.Op) clientv3.Op {
+	free := clientv3.Compare(clientv3.LeaseValue(key), "=", clientv3.NoLease)
+	return clientv3.OpTxn([]clientv3.Cmp{free}, []clientv3.Op{put}, nil)
 }
 
 // revoke ends the lease with the controller. If etcd is away, the lease expires.

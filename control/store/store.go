@@ -32,6 +32,8 @@ type Options struct {
 	// Timeout is how long Open and an Update wait for etcd. 0: 15 s.
 	Timeout time.Duration
 	Log     *slog.Logger // nil: slog.Default
+
+	statusTTL time.Duration // of tests, else the constant
 }
 
 // What etcd takes by default is 128 operations and 1.5 MiB; the embedded one is told
@@ -64,6 +66,9 @@ func (o *Options) fill() error {
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
 	}
+	if o.statusTTL == 0 {
+		o.statusTTL = statusTTL
+	}
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
@@ -84,9 +89,11 @@ type Store struct {
 	statuses *statuses
 	requests chan *request
 
-	closing context.Context
-	close   context.CancelFunc
-	running sync.WaitGroup
+	closing   context.Context
+	close     context.CancelFunc
+	running   sync.WaitGroup
+	closeOnce sync.Once
+	closeErr  error
 }
 
 // Open connects to etcd, or starts the embedded one, and returns when the store
@@ -193,6 +200,11 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // Close ends all Watches and Updates, and the embedded etcd.
 func (s *Store) Close() error {
+	s.closeOnce.Do(func() { s.closeErr = s.shut() })
+	return s.closeErr
+}
+
+func (s *Store) shut() error {
 	s.close()
 	s.running.Wait()
 	if s.embedded != nil {

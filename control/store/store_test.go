@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -132,20 +131,5 @@ func TestWatch(t *testing.T) {
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("ended by %v", err)
-	}
-}
-
-func TestStatus(t *testing.T) {
-	s := open(t, testOptions(t))
-	version := s.View().Version()
-	if err := s.SetStatus(t.Context(), "n1", json.RawMessage(`{"connected":true}`)); err != nil {
-		t.Fatal(err)
-	}
-	statuses, err := s.Statuses(t.Context())
-	if err != nil || string(statuses["n1"]) != `{"connected":true}` {
-		t.Errorf("%q, %v", statuses, err)
-	}
-	if s.View().Version() != version {
-		t.Error("a status made a version")
 	}
 }
