@@ -144,6 +144,8 @@ func (l *Lab) waitJoined(ctx context.Context) error {
 	if !l.HasControl() {
 		return nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	for _, host := range l.Agents() {
 		version, err := l.TablesVersion(host)
 		if err != nil {
