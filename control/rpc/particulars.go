@@ -58,6 +58,9 @@ func results(answer any) []slog.Attr {
 }
 
 func objectNames(names []string, all int) []slog.Attr {
+	if all == 0 {
+		return nil
+	}
 	attrs := []slog.Attr{slog.Any("objects", names)}
 	if all > len(names) {
 		attrs = append(attrs, slog.Int("moreObjects", all-len(names)))
