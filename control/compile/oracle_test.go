@@ -90,7 +90,7 @@ func newScene(t *testing.T, d dice) *scene {
 		w.put(p)
 		s.book.Policies = append(s.book.Policies, p)
 	}
-	s.compile(t, w)
+	s.compile(t, w, "node1", "node2")
 	return s
 }
 
@@ -119,13 +119,13 @@ func (s *scene) addPod(w *world, d dice, name string) {
 	s.book.Pods = append(s.book.Pods, pod)
 }
 
-// compile makes the tables of both nodes, as the nodes do.
-func (s *scene) compile(t *testing.T, w *world) {
+// compile makes the tables of the nodes, as the nodes do.
+func (s *scene) compile(t *testing.T, w *world, nodes ...string) {
 	t.Helper()
 	c := w.compiled(t)
 	s.identities = map[netip.Addr]uint32{}
 	s.tables = map[uint32]ways{}
-	for _, node := range []string{"node1", "node2"} {
+	for _, node := range nodes {
 		set, err := c.TableSet(node)
 		if err != nil {
 			t.Fatal(err)
