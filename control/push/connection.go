@@ -84,7 +84,7 @@ func (f *Follower) connected(controller string, client pb.ControllerServiceClien
 // something. The same failure again is not logged again.
 func (f *Follower) disconnected(controller string, err error) (lived bool) {
 	f.update(func(c *Connection) {
-		lived = c.Connected && c.Confirmed.After(c.Since)
+		lived = c.Connected && (c.Confirmed.After(c.Since) || f.o.Now().Sub(c.Since) > f.o.MaxBackoff)
 		if c.Connected || c.Since.IsZero() {
 			c.Since = f.o.Now()
 		}

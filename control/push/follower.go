@@ -123,11 +123,15 @@ func (f *Follower) restore() {
 		f.o.Log.Info("the saved set is not the one in force: a full one will come from a controller", "saved", good.version, "inForce", f.o.InForce)
 		f.have = goodSet{cluster: good.cluster, version: f.o.InForce}
 	}
-	f.update(func(c *Connection) { c.Cluster, c.Version = f.have.cluster, f.have.version })
+	version := f.o.InForce
+	if f.have.set != nil {
+		version = f.have.version
+	}
+	f.update(func(c *Connection) { c.Cluster, c.Version = f.have.cluster, version })
 }
 
-// restoreSet puts the last good set in force. If that fails the node keeps its
-// cluster and goes on without.
+// restoreSet puts the last good set in force. If that fails the node goes on without,
+// and still takes nothing that is older.
 func (f *Follower) restoreSet(good goodSet) {
 	tables, err := f.assembler.Assemble(good.version, good.set)
 	if err == nil {
@@ -135,7 +139,7 @@ func (f *Follower) restoreSet(good goodSet) {
 	}
 	if err != nil {
 		f.o.Log.Error("the last set could not be put in force: waiting for another", "version", good.version, "err", err)
-		f.have = goodSet{cluster: good.cluster}
+		f.have = goodSet{cluster: good.cluster, version: good.version}
 		return
 	}
 	f.have = good
@@ -162,19 +166,19 @@ func (f *Follower) Run(ctx context.Context) error {
 	}
 	at := rand.N(len(f.o.Controllers))
 	backoff := backoff{least: f.o.MinBackoff, most: f.o.MaxBackoff}
-	for failed := 0; ; at++ {
-		lived := f.visit(ctx, f.o.Controllers[at%len(f.o.Controllers)])
+	for left := len(f.o.Controllers); ; at++ {
+		if f.visit(ctx, f.o.Controllers[at%len(f.o.Controllers)]) {
+			// After a rest, though: all nodes of a controller that stops lose it together.
+			backoff.reset()
+			left = 1
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		if lived {
-			// All nodes of a controller that stops lose it together.
-			failed = 0
-			backoff.reset()
-		} else if failed++; failed < len(f.o.Controllers) {
+		if left--; left > 0 {
 			continue
 		}
-		failed = 0
+		left = len(f.o.Controllers)
 		if !sleep(ctx, backoff.next()) {
 			return nil
 		}

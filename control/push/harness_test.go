@@ -52,7 +52,7 @@ func (s *site) start(t testing.TB) {
 	}
 	s.grpc = grpc.NewServer(GRPCServerOptions()...)
 	pb.RegisterControllerServiceServer(s.grpc, s)
-	go s.grpc.Serve(l)
+	go func() { _ = s.grpc.Serve(l) }() // until stop
 }
 
 func (s *site) stop() {

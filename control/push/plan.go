@@ -197,7 +197,7 @@ func (c *catalog) policy(p *plan, id uint32, had, has bool) (was past, is tables
 }
 
 // prepare encodes the message of a part for all streams, the first time.
-func (p *plan) prepare(i int, stream grpc.Stream) (*grpc.PreparedMsg, error) {
+func (p *plan) prepare(i int, stream pb.ControllerService_FollowServer) (*grpc.PreparedMsg, error) {
 	part := p.parts[i]
 	part.once.Do(func() {
 		part.err = part.message.Encode(stream, &pb.FollowResponse{Message: &pb.FollowResponse_Push{Push: p.push(part.changes, nil)}})

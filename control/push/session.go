@@ -111,7 +111,8 @@ func (x *session) open(h *pb.Hello) error {
 	if c := h.GetCluster(); c != "" && c != s.o.Cluster {
 		return status.Errorf(codes.FailedPrecondition, "node %s belongs to cluster %s and this controller to %s: give the agent the controllers of its own cluster, or run ringway cleanup to move it here", x.node, c, s.o.Cluster)
 	}
-	x.at = position{version: h.GetVersion(), full: copy(x.at.hash[:], h.GetHash()) < len(x.at.hash)}
+	x.at.version = h.GetVersion()
+	x.at.full = copy(x.at.hash[:], h.GetHash()) < len(x.at.hash) // a node that does not know what it has
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -325,7 +326,8 @@ func (x *session) check() {
 	if x.out != nil || x.unsent > 0 || x.at.full || x.at.version == 0 {
 		return
 	}
-	x.sendOne(&pb.FollowResponse{Message: &pb.FollowResponse_Check{Check: &pb.Check{Version: x.at.version, Hash: x.at.hash[:]}}})
+	at := x.at // x goes on while this is sent
+	x.sendOne(&pb.FollowResponse{Message: &pb.FollowResponse_Check{Check: &pb.Check{Version: at.version, Hash: at.hash[:]}}})
 }
 
 func (x *session) question(q *question) {

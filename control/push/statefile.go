@@ -26,7 +26,7 @@ const maxStateFile = tableset.MaxBytes + tableset.MaxBytes/4
 type goodSet struct {
 	cluster string // empty: nothing was ever in force
 	version uint64
-	set     *tableset.Set // nil: its content is not known
+	set     *tableset.Set // nil: its content is not known, or not in force
 }
 
 // readState reads the last good set. None is no error, and has no cluster.
