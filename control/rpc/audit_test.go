@@ -239,6 +239,11 @@ func TestFullDisk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { // on this goroutine, and thread
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
 	path := filepath.Join(dir, "audit")
 	log := &bytes.Buffer{}
 	a, err := OpenAudit(path, slog.New(slog.NewTextHandler(log, nil)))
