@@ -102,6 +102,14 @@ func (e *embedded) start(ctx context.Context, config Embedded, options Options) 
 	if e.etcd, err = e.begin(settings); err != nil {
 		return err
 	}
+	for _, listen := range settings.ListenClientUrls {
+		if listen.Scheme != "unix" {
+			continue
+		}
+		if err := os.Chmod(listen.Path, 0o600); err != nil {
+			return fmt.Errorf("close its socket to others: %w", err)
+		}
+	}
 	e.client = v3client.New(e.etcd.Server)
 	select {
 	case <-e.etcd.Server.ReadyNotify():
