@@ -40,6 +40,20 @@ func (a *applier) file(path string, doc []byte) error {
 	return a.offer(t, fileSource(path), err)
 }
 
+// controller applies a set that a controller pushed. That it does not go back is
+// for its follower to see to.
+func (a *applier) controller(address string, set *pb.TableSet) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	t, err := Validate(set, a.node)
+	source := "controller:" + address
+	if err != nil {
+		a.engine.Refused(source, err)
+		return err
+	}
+	return a.engine.Apply(t, source)
+}
+
 // refuse remembers that a file could not be read.
 func (a *applier) refuse(path string, err error) {
 	a.mu.Lock()

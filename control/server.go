@@ -30,14 +30,16 @@ const stopPatience = 2 * time.Second
 type Options struct {
 	Listener *Listener
 	Engine   Engine
-	Node     string // our name in the table set
-	Tables   string // path of the tables file; empty: none
-	AuditLog string // path of the audit log; empty: the log only
+	Node     string       // our name in the table set
+	Tables   string       // path of the tables file; empty: none
+	Join     *JoinOptions // nil: no controller
+	AuditLog string       // path of the audit log; empty: the log only
 	Log      *slog.Logger
 }
 
-// Serve applies the tables file, answers on the listener from then on, and
-// applies the file as it changes, until ctx ends. It closes the listener.
+// Serve applies the tables file, or the last set of a controller, answers on the
+// listener from then on, and applies the file as it changes, or follows a
+// controller, until ctx ends. It closes the listener.
 func Serve(ctx context.Context, o Options) error {
 	audit, err := rpc.OpenAudit(o.AuditLog, o.Log)
 	if err != nil {
@@ -57,6 +59,18 @@ func Serve(ctx context.Context, o Options) error {
 			return errors.Join(err, o.Listener.Close())
 		}
 		group.Go(func() { f.run(ctx) })
+	}
+	if o.Join != nil {
+		if s.member, err = openMember(*o.Join, s.applier, o.Log); err != nil {
+			return errors.Join(err, o.Listener.Close())
+		}
+		defer s.member.source.Close()
+		s.member.follower.Restore()
+		group.Go(func() {
+			if err := s.member.run(ctx); err != nil {
+				o.Log.Error("controllers are not followed", "err", err)
+			}
+		})
 	}
 	served := o.Listener.publish()
 	if served == nil {
@@ -92,14 +106,20 @@ type server struct {
 	ctx     context.Context // ends when the agent stops
 	engine  Engine
 	applier *applier
+	member  *member // nil: no controller
 	audit   *rpc.Audit
 }
 
 func (s *server) GetStatus(context.Context, *pb.GetStatusRequest) (*pb.GetStatusResponse, error) {
 	st := status(s.engine.Status())
 	if err := s.audit.Err(); err != nil {
-		st.Healthy, st.Reasons = false, append(st.Reasons, err.Error())
+		st.Reasons = append(st.Reasons, err.Error())
 	}
+	if s.member != nil {
+		st.Controller = s.member.status()
+		st.Reasons = append(st.Reasons, s.member.reasons()...)
+	}
+	st.Healthy = len(st.Reasons) == 0
 	return &pb.GetStatusResponse{Status: st}, nil
 }
 
@@ -190,6 +210,9 @@ func (c *chunks[T]) end() error {
 }
 
 func (s *server) Apply(_ context.Context, r *pb.ApplyRequest) (*pb.ApplyResponse, error) {
+	if s.member != nil {
+		return nil, refusal(errors.New("the table sets of this node come from a controller: apply objects there, or take controllers out of agent.yaml"))
+	}
 	version, err := s.applier.api(r.GetTableSet())
 	if err != nil {
 		return nil, refusal(err)
@@ -202,7 +225,11 @@ func (s *server) AddEndpoint(ctx context.Context, r *pb.AddEndpointRequest) (*pb
 	if err != nil {
 		return nil, refusal(err)
 	}
-	e, err := s.engine.AddEndpoint(ctx, req)
+	add := s.engine.AddEndpoint
+	if s.member != nil {
+		add = s.member.add
+	}
+	e, err := add(ctx, req)
 	if err != nil {
 		return nil, refusal(fmt.Errorf("add endpoint %s: %w", req.Name, err))
 	}
@@ -213,7 +240,11 @@ func (s *server) DeleteEndpoint(ctx context.Context, r *pb.DeleteEndpointRequest
 	if reason, remedy := endpointNameProblem(r.GetName()); reason != "" {
 		return nil, refusal(Problems{{"name", reason, remedy}})
 	}
-	if err := s.engine.DeleteEndpoint(ctx, r.GetName()); err != nil {
+	remove := s.engine.DeleteEndpoint
+	if s.member != nil {
+		remove = s.member.remove
+	}
+	if err := remove(ctx, r.GetName()); err != nil {
 		return nil, refusal(fmt.Errorf("delete endpoint %s: %w", r.GetName(), err))
 	}
 	return &pb.DeleteEndpointResponse{}, nil

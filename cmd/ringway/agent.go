@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
+	"os"
 	"runtime"
 
 	"github.com/spf13/cobra"
@@ -57,9 +59,24 @@ func runAgent(c *cobra.Command, cfg control.Config) (err error) {
 		return errors.Join(err, l.Close())
 	}
 	defer func() { err = errors.Join(err, d.Close()) }()
+	if err := forgetCluster(cfg); err != nil {
+		return errors.Join(err, l.Close())
+	}
 	return control.Serve(c.Context(), control.Options{
-		Listener: l, Engine: d, Node: cfg.Node, Tables: cfg.Tables, AuditLog: cfg.AuditLog, Log: log,
+		Listener: l, Engine: d, Node: cfg.Node, Tables: cfg.Tables, Join: cfg.Join(), AuditLog: cfg.AuditLog, Log: log,
 	})
+}
+
+// forgetCluster takes away what a controller gave, where there is none any more:
+// it is not what is in force.
+func forgetCluster(cfg control.Config) error {
+	if cfg.Join() != nil {
+		return nil
+	}
+	if err := os.Remove(cfg.JoinStateFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget the cluster that the node was in: %w", err)
+	}
+	return nil
 }
 
 func newLogger(w io.Writer, level string) (*slog.Logger, error) {

@@ -15,14 +15,20 @@ import (
 // newStatusCommand is ringway status.
 func newStatusCommand() *cobra.Command {
 	var to target
+	var controller controllerTarget
 	var as output
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Show on one screen how the agent is; exit code 0 only if it is healthy",
+		Short: "Show on one screen how the agent is, or by --controller a controller; exit code 0 only if it is healthy",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := as.check(); err != nil {
 				return err
+			}
+			// Here the environment decides nothing: how a node is must not depend on
+			// which controller somebody works with.
+			if c.Flags().Changed("controller") {
+				return controllerStatus(c, &controller, as)
 			}
 			client, err := to.client()
 			if err != nil {
@@ -41,6 +47,7 @@ func newStatusCommand() *cobra.Command {
 		},
 	}
 	to.flags(c)
+	controller.flags(c)
 	as.flag(c)
 	return c
 }
@@ -63,12 +70,14 @@ func showStatus(w io.Writer, s *pb.Status, now time.Time, wide bool) error {
 	}
 	line("Node:", "%s, up %s", s.GetNode(), age(s.GetStarted(), now))
 	showTables(line, s.GetTables(), now)
+	showConnection(line, s.GetController(), now)
 	if s.GetTables().GetApplied() != nil {
 		line("Routing:", "%s, VXLAN VNI %d, UDP port %d", s.GetRouting(), s.GetVxlan().GetVni(), s.GetVxlan().GetPort())
 	}
 	line("Routes:", "%d (generation %d)", s.GetRoutes(), s.GetGeneration())
 	line("Endpoints:", "%d of %d", s.GetEndpoints(), s.GetMaxEndpoints())
 	showMasquerading(line, s, wide)
+	showPolicy(line, s.GetPolicy())
 	showConntrack(line, s.GetConntrack(), wide)
 	line("Memory:", "%.1f MiB of frames and rings", float64(s.GetMemoryBytes())/(1<<20))
 	fmt.Fprintln(w, "Workers:")
