@@ -165,6 +165,13 @@ func (c *Client) Redirects(ctx context.Context) (*pb.GetRedirectsResponse, error
 	return &pb.GetRedirectsResponse{Items: items}, c.explain(err)
 }
 
+// Policies of the local endpoints.
+func (c *Client) Policies(ctx context.Context) (*pb.GetPoliciesResponse, error) {
+	stream, err := c.agent.GetPolicies(ctx, &pb.GetPoliciesRequest{})
+	items, err := gather(stream, err, (*pb.GetPoliciesResponse).GetItems)
+	return &pb.GetPoliciesResponse{Items: items}, c.explain(err)
+}
+
 // Capture gives packets to sink until ctx ends, which is no error, or sink
 // fails, whose error it returns.
 func (c *Client) Capture(ctx context.Context, r *pb.CaptureRequest, sink func(*pb.Packet) error) error {

@@ -97,6 +97,7 @@ func status(s dataplane.Status) *pb.Status {
 		Ports:        ports(s.Ports),
 		Conntrack:    conntrackStatus(s.Conntrack),
 		Masquerade:   masqueradeStatus(s.Masquerade),
+		Policy:       policyStatus(s.Policy),
 	}
 	for _, w := range s.Workers {
 		out.Workers = append(out.Workers, worker(w))

@@ -10,7 +10,7 @@ import (
 // called at any time and from any goroutine.
 type Engine interface {
 	// Apply puts t in force, or leaves everything as it was, says why and
-	// remembers that as Refused does. The source is "file:PATH" or "api". t is the
+	// remembers that as Refused does. The source is "file:PATH", "controller:ADDRESS" or "api". t is the
 	// engine's from then on.
 	Apply(t dataplane.Tables, source string) error
 	// Refused remembers for Status why a set was not even offered to Apply. The
@@ -37,6 +37,11 @@ type Engine interface {
 	NAT() dataplane.NATStatus
 	// Masquerade is the rules in effect, in the order in which they are tried.
 	Masquerade() []dataplane.MasqueradeRuleStatus
+	// Policies of the local endpoints. None: there is no policy section.
+	Policies() []dataplane.EndpointPolicyStatus
+	// CountFlows is how many flows there are whose local end has one of the
+	// identities: those that a change of its policy decides anew.
+	CountFlows(ctx context.Context, identities []uint32) (uint64, error)
 	// Services and Redirects are those of the table set, and of the redirects file,
 	// with what became of them.
 	Services() []dataplane.ServiceStatus

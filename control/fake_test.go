@@ -39,6 +39,8 @@ type fakeEngine struct {
 	rules     []dataplane.MasqueradeRuleStatus
 	services  []dataplane.ServiceStatus
 	redirects []dataplane.RedirectStatus
+	policies  []dataplane.EndpointPolicyStatus
+	counted   []uint32 // identities
 
 	added       []dataplane.EndpointRequest
 	deleted     []string
@@ -128,6 +130,13 @@ func (e *fakeEngine) NAT() dataplane.NATStatus                     { return e.na
 func (e *fakeEngine) Masquerade() []dataplane.MasqueradeRuleStatus { return e.rules }
 func (e *fakeEngine) Services() []dataplane.ServiceStatus          { return e.services }
 func (e *fakeEngine) Redirects() []dataplane.RedirectStatus        { return e.redirects }
+
+func (e *fakeEngine) Policies() []dataplane.EndpointPolicyStatus { return e.policies }
+
+func (e *fakeEngine) CountFlows(_ context.Context, identities []uint32) (uint64, error) {
+	e.counted = append(e.counted, identities...)
+	return uint64(len(identities)), e.flowsErr
+}
 
 func (e *fakeEngine) AddEndpoint(_ context.Context, r dataplane.EndpointRequest) (dataplane.EndpointStatus, error) {
 	e.mu.Lock()

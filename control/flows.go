@@ -139,6 +139,8 @@ func flow(f dataplane.FlowStatus) *pb.Flow {
 		Expires:         span(f.Expires),
 		Age:             span(f.Age),
 		Rule:            f.Rule,
+		Verdict:         f.Verdict,
+		PolicyRule:      f.PolicyRule,
 		OriginalPackets: f.OriginalPackets,
 		OriginalBytes:   f.OriginalBytes,
 		ReplyPackets:    f.ReplyPackets,

@@ -25,7 +25,7 @@ func snatFlow(i int) dataplane.FlowStatus {
 	web := netip.MustParseAddrPort("198.51.100.10:80")
 	node := netip.AddrPortFrom(netip.MustParseAddr("192.168.0.100"), 49152+uint16(i)%16384)
 	return dataplane.FlowStatus{
-		Worker: 1, Endpoint: "pod1", Protocol: "tcp", SNAT: true, State: "established", Rule: "5 default",
+		Worker: 1, Endpoint: "pod1", Protocol: "tcp", SNAT: true, State: "established", Rule: "5 default", Verdict: "allow", PolicyRule: "default/web ingress[0]",
 		Original: dataplane.FlowTuple{Src: pod, Dst: web}, Reply: dataplane.FlowTuple{Src: web, Dst: node},
 		Expires: 7440*time.Second + 1234567*time.Nanosecond, Age: time.Minute,
 		OriginalPackets: 10, OriginalBytes: 1000, ReplyPackets: 20, ReplyBytes: 1 << 40,
@@ -45,7 +45,7 @@ func TestFlows(t *testing.T) {
 		t.Fatalf("%d flows, %v", len(got), err)
 	}
 	want := &pb.Flow{
-		Worker: 1, Endpoint: "pod1", Protocol: "tcp", Snat: true, State: "established", Rule: "5 default",
+		Worker: 1, Endpoint: "pod1", Protocol: "tcp", Snat: true, State: "established", Rule: "5 default", Verdict: "allow", PolicyRule: "default/web ingress[0]",
 		Original: &pb.FlowTuple{Src: "10.200.0.3", SrcPort: 40000, Dst: "198.51.100.10", DstPort: 80},
 		Reply:    &pb.FlowTuple{Src: "198.51.100.10", SrcPort: 80, Dst: "192.168.0.100", DstPort: 56384},
 		Expires:  &durationpb.Duration{Seconds: 7440, Nanos: 1e6}, Age: &durationpb.Duration{Seconds: 60},

@@ -14,9 +14,10 @@ import (
 const (
 	// maxMessage holds the biggest valid table set: MaxPrefixes of at most 18
 	// characters and MaxNodes with names of maxNameLen come to about 26 MiB,
-	// MaxServices with all that they may have to another 30.
+	// MaxServices with all that they may have to another 30, and a policy section
+	// has up to MaxPolicyBytes.
 	// Anything longer is refused before it is decoded.
-	maxMessage = 64 << 20
+	maxMessage = 128 << 20
 
 	maxStreams     = 16               // calls at once on one connection
 	connectTimeout = 5 * time.Second  // to finish the HTTP/2 preface

@@ -150,6 +150,7 @@ func (v *flowView) show(w *Worker, f *conntrack.Flow) FlowStatus {
 	if f.Owner() != conntrack.NoOwner {
 		s.Endpoint = v.names.endpoints(f.Owner())
 	}
+	s.Verdict, s.PolicyRule = w.policyOfFlow(f)
 	s.OriginalPackets, s.OriginalBytes = f.Packets(conntrack.Original), f.Bytes(conntrack.Original)
 	s.ReplyPackets, s.ReplyBytes = f.Packets(conntrack.Reply), f.Bytes(conntrack.Reply)
 	return s

@@ -18,6 +18,9 @@ type FlowStatus struct {
 	Age      time.Duration
 	Rule     string // the masquerade rule that decided
 
+	Verdict    string // "allow", "deny", "audit"; empty: no policy has a say
+	PolicyRule string // the policy rules that decided; "default": none matched
+
 	OriginalPackets, OriginalBytes uint64
 	ReplyPackets, ReplyBytes       uint64
 }

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"ringway/conntrack"
 	"ringway/packet"
+	"ringway/policy"
 )
 
 // Policy is asked once per flow, and again when what the answer followed from has
@@ -42,7 +43,7 @@ func (w *Worker) admits(p *packet.Packet, target packet.Tuple) bool {
 	if w.snap.policing == nil {
 		return true
 	}
-	return w.enforce(p, w.verdictOn(question{tuple: target, flags: w.originOf(p), isNew: true}))
+	return w.enforce(p, w.verdictOn(&question{tuple: target, flags: w.originOf(p), isNew: true}))
 }
 
 // admitsQuery asks policy about a query that is no flow. Nobody asks again on its
@@ -53,7 +54,7 @@ func (w *Worker) admitsQuery(p *packet.Packet, to dnsEnd) bool {
 	}
 	t := p.Tuple()
 	t.Dst, t.DstPort = to.addr, to.port
-	return w.enforce(p, w.verdictOn(question{tuple: t, isNew: true, anyWorker: true}))
+	return w.enforce(p, w.verdictOn(&question{tuple: t, isNew: true, anyWorker: true}))
 }
 
 // admitsError asks policy about an ICMP error that belongs to no flow. It takes no
@@ -62,7 +63,7 @@ func (w *Worker) admitsError(p *packet.Packet) bool {
 	if w.snap.policing == nil {
 		return true
 	}
-	return w.enforce(p, w.verdictOn(question{tuple: p.Tuple(), flags: w.originOf(p), isNew: true, anyWorker: true}))
+	return w.enforce(p, w.verdictOn(&question{tuple: p.Tuple(), flags: w.originOf(p), isNew: true, anyWorker: true}))
 }
 
 // enforce does what a verdict about a packet's new flow says.
@@ -168,7 +169,7 @@ func (w *Worker) redecide(p *packet.Packet, f *conntrack.Flow) bool {
 		f.SetGeneration(w.snap.policyEpoch)
 		return true
 	}
-	verdict := w.verdictOn(question{tuple: asReceived(f), flags: before})
+	verdict := w.verdictOn(&question{tuple: asReceived(f), flags: before})
 	switch {
 	case verdict == packet.NoReason:
 		w.policed.allowed++
@@ -198,7 +199,7 @@ func (w *Worker) mayCall(p *packet.Packet, id conntrack.ID, e conntrack.Event) b
 	if w.snap.policing == nil {
 		return true
 	}
-	verdict := w.verdictOn(question{tuple: p.Tuple(), flags: w.originOf(p)})
+	verdict := w.verdictOn(&question{tuple: p.Tuple(), flags: w.originOf(p)})
 	if verdict == packet.NoReason || w.snap.policing.audit {
 		return true
 	}
@@ -216,21 +217,26 @@ type question struct {
 	flags     uint8        // flowFromHost, flowStranger
 	isNew     bool         // the rules count it
 	anyWorker bool         // ask the policies of other workers' endpoints, too
+
+	// The answer: the rules that decided, of each policy that was asked; nil: none
+	// matched.
+	by    [2]*policy.Rule
+	asked int
 }
 
 // verdictOn is packet.NoReason for what may pass, else why it may not. A pod may always
 // reach itself.
-func (w *Worker) verdictOn(q question) packet.Reason {
+func (w *Worker) verdictOn(q *question) packet.Reason {
 	if q.tuple.Src == q.tuple.Dst {
 		return packet.NoReason
 	}
 	if e := w.policyOf(q.tuple.Src, q.anyWorker); e != nil && (w.snap.policing.host || !w.isHost(q.tuple.Dst)) {
-		if r := e.judge(&e.egress, w.snap.policing.identities.of(q.tuple.Dst), q.tuple.Dst, &q, packet.PolicyEgress); r != packet.NoReason {
+		if r := e.judge(&e.egress, w.snap.policing.identities.of(q.tuple.Dst), q.tuple.Dst, q, packet.PolicyEgress); r != packet.NoReason {
 			return r
 		}
 	}
 	if e := w.policyOf(q.tuple.Dst, q.anyWorker); e != nil && (w.snap.policing.host || q.flags&flowFromHost == 0) {
-		return e.judge(&e.ingress, w.senderOf(&q), q.tuple.Src, &q, packet.PolicyIngress)
+		return e.judge(&e.ingress, w.senderOf(q), q.tuple.Src, q, packet.PolicyIngress)
 	}
 	return packet.NoReason
 }
@@ -263,9 +269,13 @@ func (e *endpointPolicy) judge(d *directionPolicy, identity, addr uint32, q *que
 	}
 	port, hasPort := policedPort(q.tuple)
 	allow, rule := d.compiled.table.Decide(identity, addr, q.tuple.Proto, port, hasPort)
-	if q.isNew && rule >= 0 {
-		d.flows[rule].Add(1)
+	if rule >= 0 {
+		q.by[q.asked&1] = &d.compiled.spec.Rules[rule]
+		if q.isNew {
+			d.flows[rule].Add(1)
+		}
 	}
+	q.asked++
 	if !allow {
 		return denied
 	}

@@ -26,6 +26,8 @@ type workerView struct {
 
 	nat  natView
 	hits ruleHits
+
+	policed policeCounts
 }
 
 type queueView struct {
@@ -41,6 +43,7 @@ func (d *Dataplane) ask(w *Worker) (v workerView, err error) {
 	err = w.do(ctx, func() {
 		v.count, v.frames = w.count, w.frameStatus()
 		v.nat, v.hits = w.natView(), w.hits.clone()
+		v.policed = w.policed
 		v.queues = make(map[*boundQueue]queueView, len(queues))
 		for _, q := range queues {
 			v.queues[q] = queueView{q.queue.Stats(), q.queue.State()}
@@ -114,6 +117,7 @@ func (d *Dataplane) Status() Status {
 	s.Endpoints = len(d.store.List())
 	s.Ports = d.portStatus(views)
 	s.Conntrack, s.Masquerade = d.conntrackStatus(views), d.masqueradeStatus(views)
+	s.Policy = d.policyStatus(views)
 	s.Reasons = append(reasons, d.portReasons(s.Ports)...)
 	s.Reasons = append(s.Reasons, d.portConflicts()...)
 	for _, k := range slices.Sorted(maps.Keys(d.notes)) {

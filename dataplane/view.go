@@ -26,6 +26,7 @@ type Status struct {
 	MaxEndpoints  int
 	Conntrack     ConntrackStatus
 	Masquerade    MasqueradeStatus
+	Policy        PolicyStatus
 	MemoryBytes   uint64 // UMEM, rings and what the kernel keeps for them
 	Reasons       []string
 }

@@ -27,7 +27,9 @@ func newGetFlowsCommand() *cobra.Command {
 		Long: `List the flows of the conntrack tables as they come from the workers. ORIGINAL is
 as the first packet came, REPLY as the answers arrive: a flow whose REPLY is not
 the reverse of ORIGINAL is translated. PACKETS and BYTES are original/reply. Of
-ICMP echo the number is the id.
+ICMP echo the number is the id, of other ICMP messages the type and that of the answer.
+VERDICT is what policy makes of the flow, - where none has a say; "audit" would be
+denied, were policies enforced.
 
   ringway get flows --endpoint pod1 --protocol tcp --port 443
   ringway get flows --snat -o json | jq '.items[].reply.dstPort'`,
@@ -64,11 +66,11 @@ func flowSink(w io.Writer, as output) (sink func(*pb.Flow) error, end func(error
 			return s.end()
 		}
 	}
-	t := newRowStream(w, as.wide(), "PROTO", "ORIGINAL", "REPLY", "STATE", "EXPIRES", "PACKETS", "BYTES", "ENDPOINT", "|", "RULE", "WORKER", "AGE")
+	t := newRowStream(w, as.wide(), "PROTO", "ORIGINAL", "REPLY", "STATE", "EXPIRES", "PACKETS", "BYTES", "ENDPOINT", "VERDICT", "|", "POLICY-RULE", "RULE", "WORKER", "AGE")
 	sink = func(f *pb.Flow) error {
 		return t.row(f.GetProtocol(), tuple(f.GetOriginal()), tuple(f.GetReply()), f.GetState(), seconds(f.GetExpires()),
 			fmt.Sprintf("%d/%d", f.GetOriginalPackets(), f.GetReplyPackets()), fmt.Sprintf("%d/%d", f.GetOriginalBytes(), f.GetReplyBytes()),
-			f.GetEndpoint(), f.GetRule(), f.GetWorker(), seconds(f.GetAge()))
+			f.GetEndpoint(), f.GetVerdict(), f.GetPolicyRule(), f.GetRule(), f.GetWorker(), seconds(f.GetAge()))
 	}
 	return sink, func(err error) error {
 		if err != nil && t.empty() {

@@ -148,7 +148,7 @@ func TestFlushFlows(t *testing.T) {
 func TestStatusWithoutMasquerading(t *testing.T) {
 	serve(t, &node{off: true})
 	_, stdout, _ := ringway(t, "status")
-	if !strings.Contains(stdout, "\nMasquerading:  off: the table set has no masquerade section, or one with enabled: false; the ip-masq-agent file /etc/config/ip-masq-agent is not used\nConntrack:") {
+	if !strings.Contains(stdout, "\nMasquerading:  off: the table set has no masquerade section, or one with enabled: false; the ip-masq-agent file /etc/config/ip-masq-agent is not used\nPolicy:") {
 		t.Errorf("got\n%s", stdout)
 	}
 }

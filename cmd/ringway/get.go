@@ -35,6 +35,7 @@ var listings = []listing{
 	list("masquerade", []string{"masq"}, "The masquerade rules in effect, in order, and where each comes from", (*control.Client).Masquerade, showMasquerade).explained(masqueradeHelp),
 	list("services", []string{"service", "svc"}, "Services of the table set and their backends", (*control.Client).Services, showServices).explained(servicesHelp),
 	list("redirects", []string{"redirect", "lrp"}, "Redirects to local backends, whether they have an effect, and their DNS queries", (*control.Client).Redirects, showRedirects).explained(redirectsHelp),
+	list("policies", []string{"policy", "pol"}, "What may reach and leave each pod, rule by rule", (*control.Client).Policies, showPolicies).explained(policiesHelp),
 	list("ports", []string{"port"}, "Queues of devices that the workers poll", (*control.Client).Ports, showPorts),
 	list("drops", []string{"drop"}, "Dropped packets by reason", (*control.Client).Drops, showDrops),
 }

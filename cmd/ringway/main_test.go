@@ -20,6 +20,7 @@ import (
 	"ringway/control"
 	"ringway/dataplane"
 	"ringway/nat"
+	"ringway/policy"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -91,10 +92,12 @@ func (n *node) Status() dataplane.Status {
 		},
 	}
 	s.Masquerade = madeUpMasquerade
+	s.Policy = dataplane.PolicyStatus{Mode: "enforce", Identities: 40, Addresses: 1000, Allowed: 4990, Denied: 12, Redecided: 77}
 	if n.off {
 		s.Masquerade = dataplane.MasqueradeStatus{Profile: "cilium", File: "/etc/config/ip-masq-agent"}
 	}
 	if len(n.reasons) > 0 {
+		s.Policy.Mode, s.Policy.Denied, s.Policy.Audited = "audit", 0, 12
 		s.Masquerade.FileError = "line 3: \"10.0.0.0/33\" is not a CIDR: write it as in 10.0.0.0/8"
 		s.Conntrack.Recovered, s.Conntrack.ColdStart = 0, "the state file is of layout 1, this is 2"
 		s.TablesError = "file:/etc/ringway/tables.yaml: routing: missing: write overlay, direct or hybrid\nnodes: the set is empty: list the cluster's nodes, \"node1\" among them"
@@ -138,12 +141,12 @@ func madeUpFlows() []dataplane.FlowStatus {
 	at := netip.MustParseAddrPort
 	return []dataplane.FlowStatus{
 		{
-			Endpoint: "pod1", Protocol: "tcp", State: "ESTABLISHED", SNAT: true, Rule: "default", Expires: 7439*time.Second + 500*time.Millisecond, Age: 90 * time.Second,
+			Endpoint: "pod1", Protocol: "tcp", State: "ESTABLISHED", SNAT: true, Rule: "default", Verdict: "allow", PolicyRule: "default/web egress[0]", Expires: 7439*time.Second + 500*time.Millisecond, Age: 90 * time.Second,
 			Original: dataplane.FlowTuple{Src: at("10.200.0.3:40000"), Dst: at("198.51.100.10:443")}, Reply: dataplane.FlowTuple{Src: at("198.51.100.10:443"), Dst: at("192.168.0.100:55555")},
 			OriginalPackets: 10, OriginalBytes: 1200, ReplyPackets: 12, ReplyBytes: 123456,
 		},
 		{
-			Worker: 1, Endpoint: "default/pod2", Protocol: "icmp", State: "UNREPLIED", SNAT: true, Rule: "default", Expires: 200 * time.Millisecond, Age: time.Minute,
+			Worker: 1, Endpoint: "default/pod2", Protocol: "icmp", State: "UNREPLIED", SNAT: true, Rule: "default", Verdict: "deny", PolicyRule: "default", Expires: 200 * time.Millisecond, Age: time.Minute,
 			Original: dataplane.FlowTuple{Src: at("10.200.0.4:7"), Dst: at("198.51.100.10:0")}, Reply: dataplane.FlowTuple{Src: at("198.51.100.10:0"), Dst: at("192.168.0.100:49152")},
 			OriginalPackets: 1, OriginalBytes: 84,
 		},
@@ -186,6 +189,28 @@ func (n *node) Masquerade() []dataplane.MasqueradeRuleStatus {
 		{Number: 5, Name: "default", Sources: []string{"pods"}, Action: "snat", Addresses: []string{"uplink"}, From: "default", Flows: 999},
 	}
 }
+
+func (n *node) Policies() []dataplane.EndpointPolicyStatus {
+	p := netip.MustParsePrefix
+	rule := func(flows uint64, r policy.Rule) dataplane.PolicyRuleStatus {
+		return dataplane.PolicyRuleStatus{Rule: r, Flows: flows}
+	}
+	return []dataplane.EndpointPolicyStatus{
+		{
+			Endpoint: "default/web", Identity: 300, Namespace: "default", Labels: map[string]string{"app": "web", "tier": "front"},
+			Ingress: dataplane.DirectionPolicyStatus{Default: policy.Deny, Rules: []dataplane.PolicyRuleStatus{
+				rule(3, policy.Rule{Name: "default/no-telnet ingress[0]", Action: policy.Deny, Ports: []policy.Port{{Proto: 6, Low: 23, High: 23}}}),
+				rule(1200, policy.Rule{Name: "default/web ingress[0]", Action: policy.Allow, Identities: []uint32{256, 300, 301, 302}, Ports: []policy.Port{{Proto: 6, Low: 80, High: 80}, {Proto: 6, Low: 8000, High: 8999}, {Proto: 132, Low: 0, High: 65535}}}),
+				rule(0, policy.Rule{Name: "default/web ingress[1]", Action: policy.Allow, Blocks: []policy.Block{{CIDR: p("192.0.2.0/24"), Except: []netip.Prefix{p("192.0.2.128/25")}}}, Ports: []policy.Port{{Proto: 1, Low: 8, High: 8}}}),
+				rule(0, policy.Rule{Name: "default/web ingress[2]", Action: policy.Allow, NoPeer: true}),
+			}},
+			Egress: dataplane.DirectionPolicyStatus{Default: policy.Allow},
+		},
+		{Endpoint: "pod2", Ingress: dataplane.DirectionPolicyStatus{Default: policy.Allow}, Egress: dataplane.DirectionPolicyStatus{Default: policy.Allow}},
+	}
+}
+
+func (n *node) CountFlows(context.Context, []uint32) (uint64, error) { return 0, nil }
 
 func (n *node) Services() []dataplane.ServiceStatus {
 	a := netip.MustParseAddr
@@ -383,8 +408,8 @@ func TestErrors(t *testing.T) {
 		{"status -o xml", 2, "ringway: -o xml is not known: write json, yaml or wide\n"},
 		{"status --node ../x", 2, "ringway: --node \"../x\" is no name of a directory under /run/ringway/lab: see ringway lab status\n"},
 		{"status --node a --socket b", 2, "ringway: --socket and --node name two agents: leave one out\n"},
-		{"get", 2, "ringway: get needs a kind: write one of drops, endpoints, flows, masquerade, namespaces, nat, neighbors, networkpolicies, nodes, pools, ports, redirects, routes, routingconfig, services\n"},
-		{"get frobs -o json", 2, "ringway: get \"frobs\" is not known: write one of drops, endpoints, flows, masquerade, namespaces, nat, neighbors, networkpolicies, nodes, pools, ports, redirects, routes, routingconfig, services\n"},
+		{"get", 2, "ringway: get needs a kind: write one of drops, endpoints, flows, masquerade, namespaces, nat, neighbors, networkpolicies, nodes, policies, pools, ports, redirects, routes, routingconfig, services\n"},
+		{"get frobs -o json", 2, "ringway: get \"frobs\" is not known: write one of drops, endpoints, flows, masquerade, namespaces, nat, neighbors, networkpolicies, nodes, policies, pools, ports, redirects, routes, routingconfig, services\n"},
 		{"get routes eth0", 2, "ringway: unknown command \"eth0\" for \"ringway get routes\"\n"},
 		{"get routes --snat", 2, "ringway: unknown flag: --snat\n"},
 		{"get flows -o xml", 2, "ringway: -o xml is not known: write json, yaml or wide\n"},

@@ -157,7 +157,7 @@ func TestCompletionKnowsTheKinds(t *testing.T) {
 			kinds = append(kinds, kind)
 		}
 	}
-	if got := strings.Join(kinds, " "); code != 0 || got != "drops endpoints flows masquerade namespaces nat neighbors networkpolicies nodes pools ports redirects routes routingconfig services" {
+	if got := strings.Join(kinds, " "); code != 0 || got != "drops endpoints flows masquerade namespaces nat neighbors networkpolicies nodes policies pools ports redirects routes routingconfig services" {
 		t.Errorf("exit code %d, got %s", code, got)
 	}
 }
