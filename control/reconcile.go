@@ -160,6 +160,9 @@ func (m *member) reasons() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var out []string
+	if err := m.source.Err(); err != nil {
+		out = append(out, "tls: "+err.Error())
+	}
 	for _, name := range slices.Sorted(maps.Keys(m.unknown)) {
 		out = append(out, fmt.Sprintf("endpoint %s is not registered at the controller: %s", name, m.unknown[name]))
 	}
