@@ -2,7 +2,6 @@ package object
 
 import (
 	"iter"
-	"net"
 	"net/netip"
 
 	"ringway/control/store"
@@ -87,7 +86,7 @@ func get[T Object](view store.View, k store.Key) (T, bool) {
 func (a *admitter) inPods(field string, addr netip.Addr) bool {
 	const remedy = "choose an address outside of the pods' ranges"
 	for n := range others[*Node](a, KindNode) {
-		if c, ok := around(n.prefixes(), addr); ok {
+		if c, ok := around(n.facts().cidrs, addr); ok {
 			a.add(field, addr.String()+" is inside "+c.String()+", a node CIDR of node \""+n.Name+"\"", remedy)
 			return true
 		}
@@ -118,17 +117,4 @@ func address(s string) netip.Addr {
 		return netip.Addr{}
 	}
 	return a
-}
-
-// vtepMAC is the MAC that a node uses: given, or derived as the dataplane does.
-func vtepMAC(n *Node) [6]byte {
-	if m, err := net.ParseMAC(n.Spec.VTEPMAC); err == nil && len(m) == 6 {
-		return [6]byte(m)
-	}
-	a := address(n.Spec.Address)
-	if !a.Is4() {
-		return [6]byte{}
-	}
-	b := a.As4()
-	return [6]byte{0x02, 0x52, b[0], b[1], b[2], b[3]}
 }

@@ -227,6 +227,24 @@ func TestAdmitBoundsRulesOfAPod(t *testing.T) {
 	}
 }
 
+// A node that is kept is read once, and a copy of it that is changed again.
+func TestFactsAreOfTheirNode(t *testing.T) {
+	o := parseOne(t, everyKind[0])
+	kept, err := DecodeStored(Key(o), canonical(t, o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := kept.(*Node)
+	if n.facts() != n.facts() || n.facts().address.String() != "192.0.2.1" {
+		t.Errorf("got %+v", n.facts())
+	}
+	other := *n
+	other.Spec.Address = "192.0.2.9"
+	if got := other.facts().address.String(); got != "192.0.2.9" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestInherit(t *testing.T) {
 	node := parseOne(t, in(nodeDoc, `{address: 192.0.2.1}`))
 	Inherit(node, parseOne(t, everyKind[0]))

@@ -46,7 +46,7 @@ func (a *admitter) deletePool(k store.Key) {
 		if !ok {
 			return false
 		}
-		for _, c := range n.prefixes() {
+		for _, c := range n.facts().cidrs {
 			if _, held := enclosing(cidrs, c); held {
 				return true
 			}

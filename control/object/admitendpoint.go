@@ -34,7 +34,7 @@ func (a *admitter) newEndpoint(e *Endpoint, n *Node) {
 		return
 	}
 	addr := address(e.Spec.Address)
-	if reason := unusable(n.prefixes(), addr); reason != "" {
+	if reason := unusable(n.facts().cidrs, addr); reason != "" {
 		a.add("spec.address", fmt.Sprintf("%s %s", addr, reason), fmt.Sprintf("give another one of %v, or leave it out", n.Spec.NodeCIDRs))
 		return
 	}

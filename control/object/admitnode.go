@@ -11,9 +11,6 @@ import (
 	"ringway/internal/podaddr"
 )
 
-// prefixes are the CIDRs of the node.
-func (n *Node) prefixes() []netip.Prefix { return prefixes(n.Spec.NodeCIDRs) }
-
 func (a *admitter) node(n *Node) {
 	if len(n.Spec.NodeCIDRs) == 0 {
 		a.add("spec.nodeCIDRs", "there is none", "write one, or make a Pool that has one to give")
@@ -22,8 +19,9 @@ func (a *admitter) node(n *Node) {
 	if _, ok := get[*Pool](a.view, store.Key{Kind: KindPool, Name: n.Spec.Pool}); !ok && n.Spec.Pool != "" {
 		a.add("spec.pool", fmt.Sprintf("there is no pool %q", n.Spec.Pool), "make it first, or leave it out for any")
 	}
-	addr, cidrs := address(n.Spec.Address), n.prefixes()
-	a.nodesApart(n, addr, cidrs)
+	us := n.facts()
+	addr, cidrs := us.address, us.cidrs
+	a.nodesApart(us)
 	a.poolsWithout("spec.address", addr)
 	a.servicesApart(addr, cidrs)
 	a.redirectsApart(cidrs)
@@ -31,10 +29,10 @@ func (a *admitter) node(n *Node) {
 	a.endpointsStay(n, cidrs)
 }
 
-// nodesApart compares n with all other nodes.
-func (a *admitter) nodesApart(n *Node, addr netip.Addr, cidrs []netip.Prefix) {
-	if c, ok := around(cidrs, addr); ok {
-		a.add("spec.address", fmt.Sprintf("%s is inside %s, a node CIDR of the node itself", addr, c), "keep node addresses out of the pods' ranges")
+// nodesApart compares the node with all others.
+func (a *admitter) nodesApart(us *nodeFacts) {
+	if c, ok := around(us.cidrs, us.address); ok {
+		a.add("spec.address", fmt.Sprintf("%s is inside %s, a node CIDR of the node itself", us.address, c), podRanges)
 	}
 	count := 1
 	for other := range others[*Node](a, KindNode) {
@@ -42,25 +40,29 @@ func (a *admitter) nodesApart(n *Node, addr netip.Addr, cidrs []netip.Prefix) {
 			return
 		}
 		count++
-		theirs := other.prefixes()
-		switch {
-		case address(other.Spec.Address) == addr:
-			a.add("spec.address", fmt.Sprintf("%s is also the address of node %q", addr, other.Name), "give each node an address of its own")
-		case vtepMAC(other) == vtepMAC(n):
-			mac := vtepMAC(n)
-			a.add("spec.vtepMAC", fmt.Sprintf("%s is also the VTEP MAC of node %q", net.HardwareAddr(mac[:]), other.Name), "give each node a MAC of its own")
-		}
-		if c, ok := around(theirs, addr); ok {
-			a.add("spec.address", fmt.Sprintf("%s is inside %s, a node CIDR of node %q", addr, c, other.Name), "keep node addresses out of the pods' ranges")
-		}
-		if c, ok := around(cidrs, address(other.Spec.Address)); ok {
-			a.add(cidrField(cidrs, c), fmt.Sprintf("%s, the address of node %q, is inside %s", other.Spec.Address, other.Name, c), "keep node addresses out of the pods' ranges")
-		}
-		a.cidrsApart(cidrs, theirs, other.Name)
+		a.nodeApart(us, other.facts(), other.Name)
 	}
 	if count > control.MaxNodes {
 		a.add("metadata.name", fmt.Sprintf("there are %d nodes already", count-1), "delete one that is gone")
 	}
+}
+
+const podRanges = "keep node addresses out of the pods' ranges"
+
+func (a *admitter) nodeApart(us, them *nodeFacts, name string) {
+	switch {
+	case us.address == them.address:
+		a.add("spec.address", fmt.Sprintf("%s is also the address of node %q", us.address, name), "give each node an address of its own")
+	case us.mac == them.mac:
+		a.add("spec.vtepMAC", fmt.Sprintf("%s is also the VTEP MAC of node %q", net.HardwareAddr(us.mac[:]), name), "give each node a MAC of its own")
+	}
+	if c, ok := around(them.cidrs, us.address); ok {
+		a.add("spec.address", fmt.Sprintf("%s is inside %s, a node CIDR of node %q", us.address, c, name), podRanges)
+	}
+	if c, ok := around(us.cidrs, them.address); ok {
+		a.add(cidrField(us.cidrs, c), fmt.Sprintf("%s, the address of node %q, is inside %s", them.address, name, c), podRanges)
+	}
+	a.cidrsApart(us.cidrs, them.cidrs, name)
 }
 
 func (a *admitter) cidrsApart(ours, theirs []netip.Prefix, name string) {
@@ -81,7 +83,7 @@ func cidrField(cidrs []netip.Prefix, c netip.Prefix) string {
 func (a *admitter) poolsWithout(field string, addr netip.Addr) {
 	for p := range others[*Pool](a, KindPool) {
 		if c, ok := around(p.Prefixes(), addr); ok {
-			a.add(field, fmt.Sprintf("%s is inside %s, a CIDR of pool %q", addr, c, p.Name), "keep node addresses out of the pods' ranges")
+			a.add(field, fmt.Sprintf("%s is inside %s, a CIDR of pool %q", addr, c, p.Name), podRanges)
 		}
 	}
 }
@@ -144,7 +146,7 @@ func (a *admitter) snatAddressesApart(field string, cidrs []netip.Prefix) {
 // endpointsStay: a node that loses CIDRs must not lose pods.
 func (a *admitter) endpointsStay(n *Node, cidrs []netip.Prefix) {
 	old, ok := get[*Node](a.view, a.key)
-	if !ok || slices.Equal(old.prefixes(), cidrs) {
+	if !ok || slices.Equal(old.facts().cidrs, cidrs) {
 		return
 	}
 	for e := range others[*Endpoint](a, KindEndpoint) {

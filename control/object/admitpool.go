@@ -24,7 +24,7 @@ func (a *admitter) pool(p *Pool) {
 		if a.full() {
 			return
 		}
-		a.notInside(cidrs, address(n.Spec.Address), fmt.Sprintf("node %q", n.Name))
+		a.notInside(cidrs, n.facts().address, fmt.Sprintf("node %q", n.Name))
 	}
 	a.servicesApart(netip.Addr{}, cidrs)
 	a.snatAddressesApart("spec.cidrs", cidrs)
@@ -64,7 +64,7 @@ func (a *admitter) nodesStay(cidrs []netip.Prefix) {
 		if a.full() {
 			return
 		}
-		for _, c := range n.prefixes() {
+		for _, c := range n.facts().cidrs {
 			was, held := enclosing(before, c)
 			if _, stays := enclosing(cidrs, c); held && !stays {
 				a.add("spec.cidrs", fmt.Sprintf("%s, which was in %s, belongs to node %q", c, was, n.Name), fmt.Sprintf("keep %s, and append what is new; disabled: true stops giving", was))

@@ -37,7 +37,7 @@ func (a *admitter) redirect(r *LocalRedirectPolicy) {
 func (a *admitter) notAGateway(field, ip string) {
 	addr := address(ip)
 	for n := range others[*Node](a, KindNode) {
-		if cidrs := n.prefixes(); len(cidrs) > 0 && podaddr.Gateway(cidrs[0]) == addr {
+		if cidrs := n.facts().cidrs; len(cidrs) > 0 && podaddr.Gateway(cidrs[0]) == addr {
 			a.add(field, fmt.Sprintf("%s is the gateway of node %q", addr, n.Name), "choose another address")
 			return
 		}

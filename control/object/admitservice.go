@@ -9,7 +9,7 @@ import (
 func (a *admitter) service(s *Service) {
 	addr := address(s.Spec.Address)
 	for n := range others[*Node](a, KindNode) {
-		if address(n.Spec.Address) == addr {
+		if n.facts().address == addr {
 			a.add("spec.address", fmt.Sprintf("%s is the address of node %q", addr, n.Name), "choose an address that nobody has")
 			return
 		}

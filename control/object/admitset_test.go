@@ -115,7 +115,7 @@ func TestWhatIsAdmittedIsValid(t *testing.T) {
 			key := Key(o)
 			old, had := v[key]
 			err = Admit(v, o)
-			v[key] = o
+			v[key] = stored(t, o)
 			if err == nil {
 				admitted++
 				checkValid(t, v)
@@ -135,6 +135,16 @@ func TestWhatIsAdmittedIsValid(t *testing.T) {
 	if admitted < 10*rounds || refused < 10*rounds {
 		t.Error("the objects are not enough, or too much, in each other's way")
 	}
+}
+
+// stored is o as it comes back.
+func stored(t *testing.T, o Object) any {
+	t.Helper()
+	out, err := DecodeStored(Key(o), canonical(t, o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 func deleteSome(r few, v mapView) {

@@ -52,6 +52,9 @@ func DecodeStored(k store.Key, value []byte) (any, error) {
 		if err := json.Unmarshal(value, o); err != nil {
 			return nil, fmt.Errorf("decode what is kept of %s: %w", k, err)
 		}
+		if n, ok := o.(*Node); ok {
+			n.remember()
+		}
 		if Key(o) != k {
 			return nil, fmt.Errorf("decode what is kept of %s: it is %s", k, Key(o).String())
 		}

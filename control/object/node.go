@@ -21,6 +21,8 @@ var nodeKind = Kind{
 type Node struct {
 	Meta `json:"metadata"`
 	Spec NodeSpec `json:"spec"`
+
+	known *nodeFacts // of what is kept, which others are compared with again and again
 }
 
 // NodeSpec says where a node is and which pods are there.

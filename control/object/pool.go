@@ -14,7 +14,7 @@ const (
 )
 
 var poolKind = Kind{
-	Name: KindPool, Written: KindPool, APIVersion: ownVersion, Plural: "pools", Short: []string{"po"},
+	Name: KindPool, Written: KindPool, APIVersion: ownVersion, Plural: "pools",
 	shape: shapeOf[PoolSpec](),
 	make:  func() Object { return &Pool{} },
 }

@@ -10,7 +10,7 @@ import (
 )
 
 var redirectPolicyKind = Kind{
-	Name: KindRedirect, Written: redirectKind, APIVersion: "cilium.io/v2", Plural: "localredirectpolicies", Short: []string{"lrp", "redirect", "redirects"}, Namespaced: true,
+	Name: KindRedirect, Written: redirectKind, APIVersion: "cilium.io/v2", Plural: "localredirectpolicies", Short: []string{"lrp", "redirects"}, Namespaced: true,
 	annotations: []string{nat.NodeAddressAnnotation},
 	shape:       shapeOf[RedirectSpec](),
 	make:        func() Object { return &LocalRedirectPolicy{} },
