@@ -16,11 +16,11 @@ func (s *state) labelsOf(namespace string) labels.Set {
 }
 
 func (r *round) putNamespace(namespace string, set labels.Set) {
-	r.staleNamespaces = true
+	r.relabelled[namespace] = true
 	r.namespaces.put(namespace, set)
 }
 
 func (r *round) deleteNamespace(namespace string) {
-	r.staleNamespaces = true
+	r.relabelled[namespace] = true
 	r.namespaces.delete(namespace)
 }

@@ -43,20 +43,6 @@ func (p *peer) inNamespace(own, namespace string, of labels.Set) bool {
 	return p.namespaces.Matches(of)
 }
 
-// asksNamespaces tells whether a change of namespaces' labels may matter.
-func (p *netpol) asksNamespaces() bool {
-	return p.ingress.asksNamespaces() || p.egress.asksNamespaces()
-}
-
-func (d *direction) asksNamespaces() bool {
-	if d == nil {
-		return false
-	}
-	return slices.ContainsFunc(d.rules, func(r rule) bool {
-		return slices.ContainsFunc(r.peers, func(p peer) bool { return p.namespaces != nil })
-	})
-}
-
 // evaluate asks about every identity.
 func (r *round) evaluate(p *netpol) *compiled {
 	c := &compiled{netpol: p}
@@ -110,7 +96,7 @@ func (r *round) appendPods(out []uint32, namespace string, p *peer) []uint32 {
 	return out
 }
 
-// reevaluate asks about the identities that changed, and returns c itself where
+// reevaluate asks about the identities of which the answer may be another, and returns c itself where
 // that changes nothing.
 func (r *round) reevaluate(c *compiled) *compiled {
 	next := &compiled{netpol: c.netpol, selected: r.ask(c.selected, c.selects)}
@@ -166,11 +152,11 @@ func (r *round) renumbered(d *direction, l *rule, peers []uint32) bool {
 	})
 }
 
-// ask is an ascending list of identities after those that changed were asked
-// again; the list itself where each one is still in it or still is not.
+// ask is an ascending list of identities after those that changed, or whose
+// namespace did, were asked again; the list itself where each one is still in it or still is not.
 func (r *round) ask(list []uint32, wanted func(*identity) bool) []uint32 {
 	var in, out []uint32
-	for _, id := range r.changed {
+	for _, id := range r.asked {
 		_, was := slices.BinarySearch(list, id)
 		now, ok := r.identities.get(id)
 		is := ok && wanted(now)

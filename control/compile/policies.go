@@ -2,9 +2,6 @@ package compile
 
 import (
 	"cmp"
-	"slices"
-
-	"google.golang.org/protobuf/proto"
 
 	pb "ringway/control/ringwayv1"
 	"ringway/control/tableset"
@@ -66,7 +63,7 @@ func (r *round) compilePolicies() error {
 	for n := range r.stalePolicies {
 		r.recompile(n, stale)
 	}
-	if r.staleNamespaces || len(r.changed) > 0 {
+	if len(r.asked) > 0 {
 		for n, c := range r.policies.all() {
 			if !r.stalePolicies[n] {
 				r.refresh(n, c, stale)
@@ -95,30 +92,12 @@ func (r *round) recompile(n name, stale map[uint32]bool) {
 
 // refresh looks at a policy whose words are the same.
 func (r *round) refresh(n name, c *compiled, stale map[uint32]bool) {
-	next := c
-	switch {
-	case r.staleNamespaces && c.asksNamespaces():
-		if next = r.evaluate(c.netpol); next.alike(c) {
-			return
-		}
-	case len(r.changed) > 0:
-		if next = r.reevaluate(c); next == c {
-			return
-		}
+	next := r.reevaluate(c)
+	if next == c {
+		return
 	}
 	r.policies.put(n, next)
 	note(stale, next.selected) // who is no longer among them has changed, and is stale already
-}
-
-// alike tells whether both come to the same.
-func (c *compiled) alike(o *compiled) bool {
-	return slices.Equal(c.selected, o.selected) &&
-		slices.EqualFunc(c.in, o.in, alikeChoice) && slices.EqualFunc(c.out, o.out, alikeChoice)
-}
-
-func alikeChoice(a, b choice) bool {
-	return slices.Equal(a.peers, b.peers) &&
-		slices.EqualFunc(a.rules, b.rules, func(a, b *pb.PolicyRule) bool { return proto.Equal(a, b) })
 }
 
 func note(stale map[uint32]bool, ids []uint32) {

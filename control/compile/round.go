@@ -23,6 +23,8 @@ type round struct {
 	moved      map[string]*profile // of endpoints that came into or left the set
 	renamed    map[string]bool     // keys of profiles whose identity may be another
 	changed    []uint32            // identities; ascending once all objects are in
+	relabelled map[string]bool     // namespaces
+	asked      []uint32            // identities that changed or are in namespaces that did; ascending
 
 	staleNodes      map[string]bool // Nodes, and the endpoints in it
 	staleServices   map[name]bool
@@ -30,7 +32,6 @@ type round struct {
 	stalePolicies   map[name]bool
 	staleSettings   bool
 	staleMasquerade bool
-	staleNamespaces bool // labels of some
 
 	touchedCommon map[string]bool // keys of resources that were made or dropped
 	touchedRules  map[uint32]bool
@@ -46,6 +47,7 @@ func newRound(before, next *state) *round {
 		groupEdits: map[string]*groupEdit{},
 		moved:      map[string]*profile{},
 		renamed:    map[string]bool{},
+		relabelled: map[string]bool{},
 
 		staleNodes:     map[string]bool{},
 		staleServices:  map[name]bool{},
@@ -61,6 +63,12 @@ func newRound(before, next *state) *round {
 func (r *round) compile() error {
 	slices.Sort(r.changed)
 	r.changed = slices.Compact(r.changed)
+	r.asked = slices.Clone(r.changed)
+	for namespace := range r.relabelled {
+		r.asked = append(r.asked, r.idsOf.at(namespace)...)
+	}
+	slices.Sort(r.asked)
+	r.asked = slices.Compact(r.asked)
 	r.settleEndpoints()
 	r.noteServices()
 	for key := range r.renamed {
