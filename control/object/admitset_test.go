@@ -115,7 +115,7 @@ func TestWhatIsAdmittedIsValid(t *testing.T) {
 			key := Key(o)
 			old, had := v[key]
 			err = Admit(v, o)
-			v[key] = stored(t, o)
+			v[key] = asKept(t, o)
 			if err == nil {
 				admitted++
 				checkValid(t, v)
@@ -137,8 +137,8 @@ func TestWhatIsAdmittedIsValid(t *testing.T) {
 	}
 }
 
-// stored is o as it comes back.
-func stored(t *testing.T, o Object) any {
+// asKept is o as it comes back.
+func asKept(t *testing.T, o Object) any {
 	t.Helper()
 	out, err := DecodeStored(Key(o), canonical(t, o))
 	if err != nil {
