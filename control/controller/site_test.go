@@ -137,7 +137,7 @@ func (s *site) controller(cfg Config) *testController {
 	}
 	c := &testController{site: s, cfg: cfg, address: cfg.Listen}
 	c.running = s.start("controller "+cfg.Name, func(ctx context.Context) error {
-		return Run(ctx, cfg, slog.New(slog.DiscardHandler))
+		return Run(ctx, cfg, quiet())
 	})
 	c.client = s.client(cfg.Listen, s.files(pki.RoleOperator, "op"))
 	eventually(s.t, 20*time.Second, "controller "+cfg.Name, func() error {
@@ -290,7 +290,7 @@ func (s *site) agent(name, address string, e *engine, controllers ...string) *te
 	a := &testAgent{name: name, engine: e}
 	join := &control.JoinOptions{Controllers: controllers, TLS: s.files(pki.RoleNode, name), Address: address, StateFile: s.path(name + ".state")}
 	a.running = s.start("agent "+name, func(ctx context.Context) error {
-		return control.Serve(ctx, control.Options{Listener: l, Engine: e, Node: name, Join: join, Log: slog.New(slog.DiscardHandler)})
+		return control.Serve(ctx, control.Options{Listener: l, Engine: e, Node: name, Join: join, Log: quiet()})
 	})
 	if a.client, err = control.NewClient(socket); err != nil {
 		s.t.Fatal(err)
@@ -369,3 +369,5 @@ func denyDoc(name, app string, n int) string {
 	return fmt.Sprintf(`{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: %s},
 spec: {podSelector: {matchLabels: {app: %s}}, policyTypes: [Ingress], ingress: [{ports: [{protocol: TCP, port: %d}]}]}}`, name, app, n)
 }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
