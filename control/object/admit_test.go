@@ -235,7 +235,7 @@ func TestFactsAreOfTheirNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	n := kept.(*Node)
-	if n.facts() != n.facts() || n.facts().address.String() != "192.0.2.1" {
+	if n.known == nil || n.facts() != n.known || n.facts().address.String() != "192.0.2.1" {
 		t.Errorf("got %+v", n.facts())
 	}
 	other := *n
