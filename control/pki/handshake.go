@@ -37,10 +37,11 @@ func (h handshaker) handshake(raw net.Conn) (net.Conn, credentials.AuthInfo, err
 		return nil, nil, err
 	}
 	p, err := peerOf(info, raw.RemoteAddr())
-	if err == nil {
-		err = h.gate.welcome(c, p)
-	}
 	if err != nil {
+		secure.Close()
+		return nil, nil, err
+	}
+	if err := h.gate.welcome(c, p); err != nil {
 		secure.Close()
 		return nil, nil, fmt.Errorf("the peer %s is not let in: %w", p.Identity, err)
 	}
@@ -51,7 +52,7 @@ func (h handshaker) handshake(raw net.Conn) (net.Conn, credentials.AuthInfo, err
 func peerOf(info credentials.AuthInfo, address net.Addr) (Peer, error) {
 	t, ok := info.(credentials.TLSInfo)
 	if !ok || t.SPIFFEID == nil {
-		return Peer{}, errors.New("its certificate names nobody")
+		return Peer{}, errors.New("the peer's certificate names nobody")
 	}
 	leaf := t.State.PeerCertificates[0]
 	id, err := identityOf(leaf)

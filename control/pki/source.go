@@ -58,13 +58,11 @@ func Open(files Files, o Options) (*Source, error) {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	for _, path := range []string{files.CA, files.Cert, files.Key} {
-		w, err := filewatch.New(path, o.Log)
-		if err != nil {
-			return nil, errors.Join(err, s.Close())
-		}
-		s.group.Go(func() { w.Run(ctx, s.look) })
+	w, err := filewatch.NewAll([]string{files.CA, files.Cert, files.Key}, o.Log)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
+	s.group.Go(func() { w.Run(ctx, s.look) })
 	s.group.Go(func() { s.lookNowAndThen(ctx) })
 	s.look()
 	return s, nil

@@ -30,6 +30,11 @@ func watchBy(t *testing.T, path string, read func() string) <-chan string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runWatch(t, w, read)
+}
+
+func runWatch(t *testing.T, w *Watcher, read func() string) <-chan string {
+	t.Helper()
 	looks := make(chan string, 100)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -145,6 +150,62 @@ func TestDirectory(t *testing.T) {
 		}
 		expect(t, looks, "")
 	}
+}
+
+// TestSeveral: changes of each are seen, wherever their links lead and whichever
+// of them moves.
+func TestSeveral(t *testing.T) {
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "in", "b")
+	for _, sub := range []string{"in", "x", "y"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := func(path, target string) {
+		t.Helper()
+		if err := os.Symlink(target, path+".new"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	x, y := filepath.Join(dir, "x", "f"), filepath.Join(dir, "y", "f")
+	put(t, x, "1")
+	put(t, y, "2")
+	link(a, x)
+	link(b, x)
+	w, err := NewAll([]string{a, b}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	looks := runWatch(t, w, func() string {
+		one, _ := os.ReadFile(a)
+		two, _ := os.ReadFile(b)
+		return string(one) + " " + string(two)
+	})
+	expect(t, looks, "1 1")
+	put(t, x, "3")
+	expect(t, looks, "3 3")
+	link(a, y)
+	expect(t, looks, "2 3")
+	put(t, x, "4") // which b alone leads to
+	expect(t, looks, "2 4")
+	put(t, y, "5")
+	expect(t, looks, "5 4")
+	link(b, a) // by way of the directory that a is in
+	expect(t, looks, "5 5")
+	put(t, y, "6")
+	expect(t, looks, "6 6")
+	link(b, y)
+	expect(t, looks, "6 6")
+	if err := os.Remove(a); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, looks, " 6")
+	put(t, a, "7")
+	expect(t, looks, "7 6")
 }
 
 func TestDirectoryMustExist(t *testing.T) {
