@@ -1,6 +1,7 @@
 package dataplane
 
 import (
+	"math/rand/v2"
 	"testing"
 
 	"ringway/packet"
@@ -31,6 +32,12 @@ func FuzzPipeline(f *testing.F) {
 		f.Add(pt.Frame(append([]pt.Layer{pt.Eth{Dst: gatewayMAC, Src: [6]byte{2, 0x52, 0x57, 0, 0, 1}}}, layers...)...), uint8(19))
 	}
 	f.Add(fromUplink(udp(ext, vtep1, 20)...), uint8(18))
+	for i, layers := range [][]pt.Layer{
+		udp(pod1, podB, 20), udp(pod1, pod2, 20), dnsPacket(pod1, kubeDNS, 4000, 53, 7, false), tcp(pod1, kubeDNS, 4000, 53, packet.TCPSyn),
+		icmp(pod1, podB, packet.ICMPTimestamp, 1), unreachable(pod1, podB, udp(podB, pod1, 20)),
+	} {
+		f.Add(pt.Frame(append([]pt.Layer{pt.Eth{Dst: gatewayMAC, Src: [6]byte{2, 0x52, 0x57, 0, 0, 1}}}, layers...)...), uint8(33+i%2*2+i%4*64))
+	}
 	f.Fuzz(func(t *testing.T, frame []byte, where uint8) {
 		if len(frame) > 1700 {
 			return
@@ -42,6 +49,9 @@ func FuzzPipeline(f *testing.F) {
 		if where&16 != 0 {
 			c.edit = masqueraded(50000, 50003)
 		}
+		if where&32 != 0 {
+			c.edit = policedBy(fuzzedPolicy(where), c.edit, kubeServices(true))
+		}
 		n := newTestNode(t, c)
 		mended := pt.Mend(frame) // checksums made right, so that the fuzzer gets past them
 		for _, fr := range [][]byte{frame, mended} {
@@ -51,6 +61,9 @@ func FuzzPipeline(f *testing.F) {
 				n.trunks[0].Inject(fr)
 			}
 			n.settle()
+			if where&32 != 0 {
+				n.setPolicy(fuzzedPolicy(where + 64)) // other policies for the same flows
+			}
 		}
 		n.check()
 		for _, w := range n.core.workers {
@@ -60,6 +73,12 @@ func FuzzPipeline(f *testing.F) {
 		}
 		n.checkSent(t, frame)
 	})
+}
+
+// fuzzedPolicy is one of four sections.
+func fuzzedPolicy(where uint8) *Policy {
+	d := policyDice{rand.New(rand.NewPCG(uint64(where>>6), 3))}
+	return d.section()
 }
 
 func (n *testNode) checkSent(t *testing.T, in []byte) {

@@ -3,6 +3,7 @@ package dataplane
 import (
 	"ringway/dataplane/port"
 	"ringway/packet/packettest"
+	"ringway/policy"
 )
 
 // loopQueue is a port without a wire, for benchmarks and the allocation test:
@@ -77,6 +78,7 @@ type situation struct {
 	name          string
 	routing       Routing
 	masquerade    bool
+	policy        *Policy
 	uplink, trunk [][]byte
 }
 
@@ -84,6 +86,9 @@ func (s *situation) config() testConfig {
 	c := testConfig{routing: s.routing}
 	if s.masquerade {
 		c.edit = masqueraded(49152, 65535)
+	}
+	if s.policy != nil {
+		c.edit = policedBy(s.policy)
 	}
 	return c
 }
@@ -110,5 +115,7 @@ func situations() []situation {
 		{name: "world to pod", uplink: flows(count, func(p uint16) []byte { return fromUplink(inner(ext, pod1)(p)...) })},
 		{name: "pod to pod", trunk: pod(podB)},
 		{name: "pod to the world, masqueraded", masquerade: true, trunk: pod(ext)},
+		{name: "pod to another node, policed", trunk: pod(pod2), policy: labPolicy(policy.Policy{Identity: idPod1, Egress: deny(from(idPod2))})},
+		{name: "pod to pod, policed at both ends", trunk: pod(podB), policy: labPolicy(policy.Policy{Identity: idPod1, Egress: deny(from(idPodB))}, policy.Policy{Identity: idPodB, Ingress: deny(from(idPod1))})},
 	}
 }

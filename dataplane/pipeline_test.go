@@ -6,6 +6,7 @@ import (
 
 	"ringway/packet"
 	pt "ringway/packet/packettest"
+	"ringway/policy"
 )
 
 func TestNoAllocationsPerBatch(t *testing.T) {
@@ -37,6 +38,31 @@ func TestNoAllocationsWhenRefusing(t *testing.T) {
 		t.Errorf("%v allocations per round", a)
 	}
 	if w.count.Drops[packet.TTLExceeded] == 0 || w.count.Drops[packet.Fragmented] == 0 || w.count.Originated == 0 {
+		t.Errorf("the packets went elsewhere: %+v", w.count)
+	}
+	n.check()
+}
+
+// What policy refuses, and flows that are decided anew, cost no allocation either.
+func TestNoAllocationsWhenPoliced(t *testing.T) {
+	p := labPolicy(policy.Policy{Identity: idPod1, Egress: deny(from(idPod2))})
+	n := newTestNode(t, testConfig{edit: policedBy(p)})
+	w, _, _ := loopNode(n, nil, [][]byte{n.frameOf(1, udp(pod1, pod2, 20)...), n.frameOf(1, udp(pod1, podB, 20)...), n.frameOf(1, udp(pod1, ext, 20)...)})
+	denied := labPolicy(policy.Policy{Identity: idPod1, Egress: deny()})
+	for _, section := range []*Policy{p, denied, p} {
+		n.setPolicy(section)
+		w.round()
+		if a := testing.AllocsPerRun(100, func() { w.round() }); a != 0 {
+			t.Errorf("%v allocations per round", a)
+		}
+	}
+	if a := testing.AllocsPerRun(100, func() {
+		w.snap.policyEpoch++ // as if something had changed that concerns nobody here
+		w.round()
+	}); a != 0 {
+		t.Errorf("%v allocations per round in which all flows are looked at", a)
+	}
+	if w.count.Drops[packet.PolicyEgress] == 0 || w.policed.redecided < 2 || w.count.Forwarded == 0 {
 		t.Errorf("the packets went elsewhere: %+v", w.count)
 	}
 	n.check()

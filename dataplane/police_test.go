@@ -34,7 +34,9 @@ func labPolicy(policies ...policy.Policy) *Policy {
 func policedBy(p *Policy, edits ...func(*Tables)) func(*Tables) {
 	return func(t *Tables) {
 		for _, edit := range edits {
-			edit(t)
+			if edit != nil {
+				edit(t)
+			}
 		}
 		t.Policy = p
 	}
@@ -228,10 +230,7 @@ func TestPolice(t *testing.T) {
 	} {
 		for _, workers := range []int{1, 2} {
 			t.Run(fmt.Sprint(c.name, ", ", workers, " workers"), func(t *testing.T) {
-				cfg := testConfig{workers: workers, queues: workers, edit: policedBy(c.policy)}
-				if c.edit != nil {
-					cfg.edit = policedBy(c.policy, c.edit)
-				}
+				cfg := testConfig{workers: workers, queues: workers, edit: policedBy(c.policy, c.edit)}
 				w := &world{newTestNode(t, cfg), t}
 				for i, s := range c.steps {
 					if got := w.try(s.from, s.layers...); got != s.want {

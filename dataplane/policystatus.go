@@ -161,8 +161,8 @@ func (b workerByAddress) has(a uint32, worker uint8) bool {
 // policyOfFlow says what policy makes of a flow now, in the words of get flows; empty
 // where no policy has a say.
 func (w *Worker) policyOfFlow(f *conntrack.Flow) (verdict, rule string) {
-	if w.snap.policing == nil {
-		return "", ""
+	if w.snap == nil || w.snap.policing == nil {
+		return "", "" // no section, or no round yet
 	}
 	q := question{tuple: asReceived(f), flags: f.Flags()}
 	denied := w.verdictOn(&q)
