@@ -3,6 +3,7 @@ package lab
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"sync"
@@ -28,8 +29,7 @@ func startTCP(t *testing.T, l *Lab, from, to string) *duplex {
 	t.Helper()
 	call, err := l.Call(testContext(t, 5*time.Second), from, to, netip.AddrPortFrom(l.Address(to), 0))
 	must(t, err)
-	d := newDuplex(t, "TCP", from, to)
-	t.Cleanup(func() { errors.Join(call.Close()); d.group.Wait() })
+	d := newDuplex(t, "TCP", from, to, call)
 	for i, conn := range []net.Conn{call.server, call.client} {
 		d.group.Go(func() { d.count(i, conn) })
 		d.group.Go(func() { d.send(conn.Write) })
@@ -44,8 +44,7 @@ func startUDP(t *testing.T, l *Lab, from, to string) *duplex {
 	must(t, err)
 	client, err := l.DialUDP(from, server.LocalAddr().String())
 	must(t, err)
-	d := newDuplex(t, "UDP", from, to)
-	t.Cleanup(func() { errors.Join(client.Close(), server.Close()); d.group.Wait() })
+	d := newDuplex(t, "UDP", from, to, client, server)
 	var peer atomic.Pointer[netip.AddrPort]
 	d.group.Go(func() { d.count(1, client) })
 	d.group.Go(func() { d.send(client.Write) })
@@ -61,9 +60,15 @@ func startUDP(t *testing.T, l *Lab, from, to string) *duplex {
 	return d
 }
 
-func newDuplex(t *testing.T, protocol, from, to string) *duplex {
+func newDuplex(t *testing.T, protocol, from, to string, ends ...io.Closer) *duplex {
 	d := &duplex{name: fmt.Sprintf("%s from %s to %s", protocol, from, to), stop: make(chan struct{})}
-	t.Cleanup(func() { close(d.stop) })
+	t.Cleanup(func() {
+		close(d.stop)
+		for _, e := range ends {
+			e.Close()
+		}
+		d.group.Wait()
+	})
 	return d
 }
 
