@@ -35,7 +35,7 @@ func (s *Store) commit(ctx context.Context, base uint64, ops []clientv3.Op) (ver
 		case err == nil:
 			return s.judge(ctx, base, token, response.Responses[0].GetResponseRange().Kvs, lost)
 		case isRefusal(err) && lost == nil:
-			return superseded, 0, fmt.Errorf("change the state: %w", s.explain(err))
+			return superseded, 0, fmt.Errorf("change the state: %w; nothing was changed", s.explain(err))
 		}
 		lost = err
 		if err := s.embeddedFault(); err != nil {

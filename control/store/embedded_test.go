@@ -13,7 +13,10 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sys/unix"
+
+	"ringway/control/store/storetest"
 )
 
 func TestDataDirIsOnesOwn(t *testing.T) {
@@ -83,7 +86,7 @@ func TestOpenWithoutEtcd(t *testing.T) {
 // fill overwrites one key with large values until etcd refuses.
 func fill(t *testing.T, s *Store) error {
 	t.Helper()
-	value := bytes.Repeat([]byte("1"), 1<<20)
+	value := bytes.Repeat([]byte("1"), 1<<19)
 	for range 200 {
 		value[0] = '1' + (value[0]-'0')%9
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -161,6 +164,37 @@ func TestQuotaOfWhatIsNeeded(t *testing.T) {
 		t.Errorf("with a larger quota: %v", err)
 	}
 	update(t, s, func(tx Tx) error { return tx.Put(counter("a"), []byte("2")) })
+}
+
+// TestQuotaOfMembers: what the error says is what helps.
+func TestQuotaOfMembers(t *testing.T) {
+	m := storetest.StartMembers(t, 3, "--quota-backend-bytes", "8000000")
+	options := memberOptions(t, m)
+	options.Decode = anything
+	s := open(t, options)
+	err := fill(t, s)
+	if !errors.Is(err, ErrNoSpace) || !strings.Contains(err.Error(), "etcdctl --endpoints="+strings.Join(m.Endpoints, ",")+" compact") {
+		t.Errorf("Update: %v", err)
+	}
+	if err := s.Health(); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("Health: %v", err)
+	}
+	client := rawClient(t, m.Endpoints[0])
+	if _, err := client.Compact(t.Context(), int64(s.View().Version()), clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	for _, endpoint := range m.Endpoints {
+		if _, err := client.Defragment(t.Context(), endpoint); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := client.AlarmDisarm(t.Context(), &clientv3.AlarmMember{}); err != nil {
+		t.Fatal(err)
+	}
+	update(t, s, func(tx Tx) error { return tx.Put(counter("a"), []byte("1")) })
+	if err := s.Health(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestDiskFull: the disk below the embedded etcd is full. The process lives, says so,

@@ -12,10 +12,10 @@ import (
 // noSpaceRemedy says what makes room in a full database.
 func (s *Store) noSpaceRemedy() string {
 	if s.options.Embedded != nil {
-		return "nothing was changed; start the controller again: it compacts, defragments and disarms; if that makes no room, raise the quota of the embedded etcd"
+		return "start the controller again: it compacts, defragments and disarms; if that makes no room, raise the quota of the embedded etcd"
 	}
-	endpoints := "etcdctl --endpoints=" + strings.Join(s.options.Endpoints, ",")
-	return fmt.Sprintf("nothing was changed; make room with %[1]s compact REVISION, %[1]s defrag, then %[1]s alarm disarm, or raise --quota-backend-bytes", endpoints)
+	return fmt.Sprintf("make room by etcdctl --endpoints=%s compact REVISION, then defrag, then alarm disarm; or raise --quota-backend-bytes",
+		strings.Join(s.options.Endpoints, ","))
 }
 
 // Failed is closed when the embedded etcd cannot go on: nothing can be changed until

@@ -144,6 +144,9 @@ func (m *Members) Kill(i int) {
 	}
 }
 
+// PID is the process of a member that runs.
+func (m *Members) PID(i int) int { return m.running[i].Process.Pid }
+
 // Pause stops a member (SIGSTOP) with its connections open, and Resume lets it go on.
 func (m *Members) Pause(i int) error { return m.running[i].Process.Signal(syscall.SIGSTOP) }
 
