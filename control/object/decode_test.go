@@ -195,9 +195,15 @@ func TestBadStreamsAreRefused(t *testing.T) {
 		{"infinity", "a: .inf\n", "line 1: .inf is no number here: write digits, or a word in quotes"},
 		{"too deep", strings.Repeat("[", 70) + strings.Repeat("]", 70), "line 1: it is nested deeper than 64: no object is"},
 		{"alias of itself", "a: &a [*a]\n", "line 1: it is nested deeper than 64: no object is"},
-		{"aliases", bomb(), "line 1: the object is larger than 1048576 bytes or 262144 values: divide it"},
+		{"aliases", bomb(), "line 1: aliases make too much of it: write out what they stand for"},
+		{"aliases of a long word", "a: &a " + strings.Repeat("x", 1000) + "\nb: [" + strings.Repeat("*a,", 900) + "]", "line 1: aliases make too much of it: write out what they stand for"},
+		{"aliases in many documents", strings.Repeat("---\n{a: &a [1,1,1,1,1,1,1,1,1,1], b: &b [*a,*a,*a,*a,*a,*a,*a,*a], c: [*b,*b,*b,*b,*b,*b,*b,*b]}\n", 200), "line 208: aliases make too much of it: write out what they stand for"},
+		{"too many values", "[" + strings.Repeat("1,", maxValues) + "]", "line 1: the object is larger than 1048576 bytes or 262144 values: divide it"},
 		{"too large", "a: \"" + strings.Repeat("x", MaxObjectBytes) + "\"", "line 1: the object is larger than 1048576 bytes or 262144 values: divide it"},
+		{"too large a JSON", "[" + strings.Repeat("'\"',", maxValues-1) + "]", "line 1: the object is larger than 1048576 bytes or 262144 values: divide it"},
 		{"too large a stream", strings.Repeat(" ", MaxStreamBytes+1), "line 1: 16777217 bytes are too many: keep to 16777216 at a time"},
+		{"too many items", "kind: List\nitems:\n" + strings.Repeat("- a\n", MaxDocuments+1), "line 16387: there are more than 16384 objects: hand the rest in separately"},
+		{"too many of nothing", strings.Repeat("---\n", 2*MaxDocuments), "line 16385: there are more than 16384 objects: hand the rest in separately"},
 		{"too many", strings.Repeat("--- a\n", MaxDocuments+1), "line 16385: there are more than 16384 objects: hand the rest in separately"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

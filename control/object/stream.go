@@ -38,9 +38,9 @@ func Parse(docs []byte) ([]Document, error) {
 	if len(docs) > MaxStreamBytes {
 		return nil, lineProblem(1, fmt.Sprintf("%d bytes are too many", len(docs)), fmt.Sprintf("keep to %d at a time", MaxStreamBytes))
 	}
-	d := yaml.NewDecoder(bytes.NewReader(docs))
+	d, b := yaml.NewDecoder(bytes.NewReader(docs)), newTreeBuilder(len(docs))
 	var out []Document
-	for {
+	for count := 1; ; count++ {
 		var n yaml.Node
 		err := d.Decode(&n)
 		if errors.Is(err, io.EOF) {
@@ -49,11 +49,14 @@ func Parse(docs []byte) ([]Document, error) {
 		if err != nil {
 			return nil, yamlProblem(err)
 		}
+		if count > MaxDocuments {
+			return nil, tooMany(n.Line) // though there may be nothing in some
+		}
 		for _, root := range roots(&n) {
 			if len(out) == MaxDocuments {
-				return nil, lineProblem(root.Line, fmt.Sprintf("there are more than %d objects", MaxDocuments), "hand the rest in separately")
+				return nil, tooMany(root.Line)
 			}
-			doc, err := documentOf(root)
+			doc, err := b.document(root)
 			if err != nil {
 				return nil, err
 			}
@@ -62,8 +65,12 @@ func Parse(docs []byte) ([]Document, error) {
 	}
 }
 
-func documentOf(root *yaml.Node) (Document, error) {
-	tree, err := treeOf(root)
+func tooMany(line int) error {
+	return lineProblem(line, fmt.Sprintf("there are more than %d objects", MaxDocuments), "hand the rest in separately")
+}
+
+func (b *treeBuilder) document(root *yaml.Node) (Document, error) {
+	tree, err := b.tree(root)
 	if err != nil {
 		return Document{}, err
 	}

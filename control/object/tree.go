@@ -10,34 +10,60 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Bounds of a document that is being read: aliases make much of little.
+// Bounds of a document.
 const (
 	maxDepth  = 64
 	maxValues = 1 << 18
 )
 
-// treeBuilder makes of a YAML node what encoding/json would have made of it.
+// Aliases make much of little: what all of a stream may be more than it was written
+// with.
+const (
+	aliasedValues = 1 << 16
+	aliasedBytes  = 1 << 18
+)
+
+// treeBuilder makes of YAML nodes what encoding/json would have made of them.
 type treeBuilder struct {
-	root          *yaml.Node
-	values, bytes int
+	root             *yaml.Node
+	values, bytes    int // of the document
+	valuesLeft, left int // of the stream
 }
 
-func treeOf(root *yaml.Node) (any, error) {
-	b := treeBuilder{root: root}
+// newTreeBuilder is for a stream of that many bytes: each value takes one at least.
+func newTreeBuilder(size int) *treeBuilder {
+	return &treeBuilder{valuesLeft: size + aliasedValues, left: size + aliasedBytes}
+}
+
+func (b *treeBuilder) tree(root *yaml.Node) (any, error) {
+	b.root, b.values, b.bytes = root, 0, 0
 	return b.value(root, 0)
+}
+
+// take counts a value or key.
+func (b *treeBuilder) take(n *yaml.Node) error {
+	b.values++
+	b.bytes += len(n.Value)
+	b.valuesLeft--
+	b.left -= len(n.Value)
+	switch {
+	case b.valuesLeft < 0 || b.left < 0:
+		return lineProblem(b.root.Line, "aliases make too much of it", "write out what they stand for")
+	case b.values > maxValues || b.bytes > MaxObjectBytes:
+		return tooLarge(b.root.Line)
+	}
+	return nil
 }
 
 func (b *treeBuilder) value(n *yaml.Node, depth int) (any, error) {
 	if n.Kind == yaml.AliasNode && n.Alias != nil {
 		n = n.Alias
 	}
-	b.values++
-	b.bytes += len(n.Value)
-	switch {
-	case depth > maxDepth:
+	if depth > maxDepth {
 		return nil, lineProblem(n.Line, fmt.Sprintf("it is nested deeper than %d", maxDepth), "no object is")
-	case b.values > maxValues || b.bytes > MaxObjectBytes:
-		return nil, tooLarge(b.root.Line)
+	}
+	if err := b.take(n); err != nil {
+		return nil, err
 	}
 	switch n.Kind {
 	case yaml.MappingNode:
@@ -78,7 +104,9 @@ func (b *treeBuilder) mapping(n *yaml.Node, depth int) (any, error) {
 			return nil, lineProblem(key.Line, fmt.Sprintf("%.80s is also on line %d", key.Value, first), "write the key once")
 		}
 		lines[key.Value] = key.Line
-		b.bytes += len(key.Value)
+		if err := b.take(key); err != nil {
+			return nil, err
+		}
 		v, err := b.value(n.Content[i+1], depth+1)
 		if err != nil {
 			return nil, err
