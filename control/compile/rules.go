@@ -1,7 +1,6 @@
 package compile
 
 import (
-	"maps"
 	"slices"
 
 	pb "ringway/control/ringwayv1"
@@ -57,6 +56,10 @@ func (l *rule) nobody(p *netpol) *pb.PolicyRule {
 	return &pb.PolicyRule{Name: l.name, Action: p.action(), NoPeer: true}
 }
 
+// maxMeanings bounds what the names of an egress rule may mean: every node says
+// which ports its pods have, and none may make the rules of others too many.
+const maxMeanings = 64
+
 // byNumber is rules for the named ports of an egress rule, which have numbers of
 // their own at each pod that the rule is about. The addresses of a block have no
 // names.
@@ -64,18 +67,37 @@ func (r *round) byNumber(p *netpol, l *rule, peers []uint32) []*pb.PolicyRule {
 	if l.anyone {
 		peers = slices.Sorted(r.identities.keys())
 	}
-	having := map[string][]uint32{} // identities by what the names mean to them
-	ports := map[string][]*pb.PolicyPort{}
+	var out []*pb.PolicyRule
+	meanings := map[string]*pb.PolicyRule{}
+	var rest []uint32
 	for _, id := range peers {
-		own, key := l.numbers(r.identities.at(id).profile)
-		if len(own) > 0 {
-			having[key] = append(having[key], id)
-			ports[key] = own
+		ports, key := l.numbers(r.identities.at(id).profile)
+		m, known := meanings[key]
+		switch {
+		case len(ports) == 0:
+		case known:
+			m.Identities = append(m.Identities, id)
+		case len(meanings) == maxMeanings:
+			rest = append(rest, id)
+		default:
+			m = &pb.PolicyRule{Name: l.name, Action: p.action(), Identities: []uint32{id}, Ports: ports}
+			meanings[key] = m
+			out = append(out, m)
 		}
 	}
-	var out []*pb.PolicyRule
-	for _, key := range slices.Sorted(maps.Keys(having)) {
-		out = append(out, &pb.PolicyRule{Name: l.name, Action: p.action(), Identities: having[key], Ports: ports[key]})
+	if p.deny && len(rest) > 0 {
+		out = append(out, &pb.PolicyRule{Name: l.name, Action: p.action(), Identities: rest, Ports: l.allOfNamed()})
+	}
+	return out
+}
+
+// allOfNamed is all ports of the protocols of the named ports: what a rule that
+// denies falls back to where it cannot be exact, as one that allows falls back to
+// nothing.
+func (l *rule) allOfNamed() []*pb.PolicyPort {
+	var out []*pb.PolicyPort
+	for _, named := range l.named {
+		out = append(out, &pb.PolicyPort{Protocol: named.protocol})
 	}
 	return out
 }

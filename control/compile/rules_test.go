@@ -5,6 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	networking "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
 	"ringway/control/object"
 	pb "ringway/control/ringwayv1"
 )
@@ -58,6 +61,34 @@ func TestRules(t *testing.T) {
 				t.Errorf("have\n%s\nwant%s", got, test.want)
 			}
 		})
+	}
+}
+
+// TestNamesMeanSoMuchAtMost: a node that gives its pods ever other ports under one
+// name does not make the rules of others too many; what is beyond is not allowed, and
+// denied.
+func TestNamesMeanSoMuchAtMost(t *testing.T) {
+	for _, action := range []string{object.ActionAllow, object.ActionDeny} {
+		w := newWorld(node("node1", "10.0.0.0/24"), endpoint1("node1", "alpha", "a1", "10.0.0.2", map[string]string{"app": "web"}))
+		for i := range maxMeanings + 10 {
+			w.put(endpoint1("node1", "beta", fmt.Sprintf("b%02d", i), fmt.Sprintf("10.0.0.%d", 10+i), nil, object.NamedPort{Name: "http", Protocol: "TCP", Port: 1000 + i}))
+		}
+		p := denyAll("alpha", "p")
+		p.Annotations = map[string]string{object.ActionAnnotation: action}
+		p.Spec.PolicyTypes = []networking.PolicyType{networking.PolicyTypeEgress}
+		p.Spec.Egress = []networking.NetworkPolicyEgressRule{{Ports: []networking.NetworkPolicyPort{{Port: new(intstr.FromString("http"))}}}}
+		w.put(p)
+		rules := tableSet(t, w.compiled(t), "node1").GetPolicy().GetPolicies()[0].GetEgress().GetRules()
+		want := maxMeanings
+		if action == object.ActionDeny {
+			want++
+			if last := rules[len(rules)-1]; len(last.GetIdentities()) != 10 || last.GetPorts()[0].Port != nil {
+				t.Errorf("the last rule is %s", rule1(last))
+			}
+		}
+		if len(rules) != want {
+			t.Errorf("%s: %d rules, want %d", action, len(rules), want)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -117,8 +118,7 @@ func (w *world) compiled(t testing.TB) *Compiler {
 
 func node(name string, cidrs ...string) *object.Node {
 	n := &object.Node{Meta: object.Meta{Name: name}, Spec: object.NodeSpec{NodeCIDRs: cidrs}}
-	var i int
-	fmt.Sscanf(name, "node%d", &i)
+	i, _ := strconv.Atoi(strings.TrimPrefix(name, "node"))
 	n.Spec.Address = fmt.Sprintf("192.168.%d.%d", i/200, 1+i%200)
 	return n
 }
