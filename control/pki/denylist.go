@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/big"
 	"os"
 	"strings"
@@ -100,10 +101,16 @@ func (d *Denylist) read() (changed func()) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.problem = err
 	if err != nil {
-		d.log.Warn("the denylist is not put in force", "file", d.path, "err", err)
+		if d.problem == nil || d.problem.Error() != err.Error() {
+			d.log.Warn("the denylist is not put in force", "file", d.path, "err", err)
+		}
+		d.problem = err
 		return nil
+	}
+	d.problem = nil
+	if d.denied != nil && maps.Equal(d.denied, denied) {
+		return nil // something else in its directory has changed: perhaps our own log
 	}
 	d.denied = denied
 	d.log.Info("the denylist is in force", "file", d.path, "entries", len(denied))

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	pb "ringway/control/ringwayv1"
+	"ringway/internal/filewatch"
 )
 
 func spiffeURL(s string) *url.URL {
@@ -198,6 +199,14 @@ func TestDenylist(t *testing.T) {
 	put(t, path, []byte("spiffe://"+domain+"/node/bad\n0"+number[:1]+":"+number[1:]+"\n"))
 	waitFor(t, "the end of the connection", func() bool { _, err := join(t, good); return err != nil })
 	mustJoin(t, s.dial(t, credentials.NewTLS(showing(pair(t, reissued)))), "spiffe://"+domain+"/node/good")
+
+	// Nor does anything happen because of other files beside it.
+	before := strings.Count(s.log.String(), "the denylist is in force")
+	put(t, path+".log", []byte("x"))
+	time.Sleep(5 * filewatch.Settle)
+	if n := strings.Count(s.log.String(), "the denylist is in force"); n != before {
+		t.Errorf("%d lines in the log for one change elsewhere", n-before)
+	}
 
 	// What is wrong changes nothing.
 	put(t, path, []byte("node/bad\n"))

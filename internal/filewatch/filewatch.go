@@ -20,6 +20,10 @@ import (
 // writes in several steps, and the first of them truncates.
 const Settle = 100 * time.Millisecond
 
+// restless is how long a look is put off at the most: the directory may have files
+// in it that never come to rest.
+const restless = 2 * time.Second
+
 // Watcher watches files, or directories without those below them. Directories are
 // watched instead of the files: a watch on a file stays with the inode, which the
 // rename of a careful editor and the symlink swap of a Kubernetes volume leave
@@ -58,16 +62,23 @@ func NewAll(paths []string, log *slog.Logger) (*Watcher, error) {
 func (w *Watcher) Run(ctx context.Context, look func()) {
 	defer w.notifier.Close()
 	quiet := time.NewTimer(Settle)
+	var since time.Time // the first change that nobody has looked at; zero: there is none
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.notifier.Events:
-			quiet.Reset(Settle)
+			if since.IsZero() {
+				since = time.Now()
+			}
+			if time.Since(since) < restless {
+				quiet.Reset(Settle)
+			}
 		case err := <-w.notifier.Errors: // an overflow of the queue: look for ourselves
 			w.log.Warn("watch a file", "file", strings.Join(w.paths, ", "), "err", err)
 			quiet.Reset(Settle)
 		case <-quiet.C:
+			since = time.Time{}
 			w.followLinks() // before the look, so that no change falls between
 			look()
 		}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -206,6 +207,33 @@ func TestSeveral(t *testing.T) {
 	expect(t, looks, " 6")
 	put(t, a, "7")
 	expect(t, looks, "7 6")
+}
+
+// TestRestlessDirectory: a file is looked at though another one beside it never
+// comes to rest.
+func TestRestlessDirectory(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	looks := watch(t, path)
+	expect(t, looks, "")
+	stop := make(chan struct{})
+	var group sync.WaitGroup
+	group.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			case <-time.After(Settle / 10):
+				_ = os.WriteFile(filepath.Join(dir, "log"), []byte("x"), 0o600)
+			}
+		}
+	})
+	defer group.Wait()
+	defer close(stop)
+	for _, content := range []string{"1", "2"} {
+		put(t, path, content)
+		expect(t, looks, content)
+	}
 }
 
 func TestDirectoryMustExist(t *testing.T) {
