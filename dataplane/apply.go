@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -81,10 +82,14 @@ func (d *Dataplane) admit(t *Tables) error {
 	return nil
 }
 
-// install brings the host port, the XDP programs, the snapshot and the kernel's
-// routes to a table set. The snapshot comes before the programs, so that a
-// worker that is given a packet already knows what to do with it.
+// install brings the host port, the neighbours, the snapshot, the XDP programs and
+// the kernel's routes to a table set. What a snapshot sends packets to comes before
+// it and goes after it: the host port, the SNAT ports (publish), next hops whose MACs
+// the kernel has to find out. What brings packets to the workers, the programs and the
+// kernel's routes, follows the snapshot, so that a worker that is given a packet
+// already knows what to do with it.
 func (d *Dataplane) install(t *Tables) error {
+	before := d.build.wantedNeighbours()
 	d.build.tables = t
 	self := d.build.self()
 	d.podMTU = d.deriveMTU(t.Routing)
@@ -95,6 +100,7 @@ func (d *Dataplane) install(t *Tables) error {
 	d.build.refreshTables()
 	d.refreshServices()
 	d.build.nat.version++ // the VXLAN port is one of the node's own
+	d.keep(both(before, d.build.wantedNeighbours()))
 	d.publish()
 	for _, u := range d.uplinks {
 		if err := d.program(u, t, self); err != nil {
@@ -102,6 +108,15 @@ func (d *Dataplane) install(t *Tables) error {
 		}
 	}
 	return d.syncHostRoutes()
+}
+
+// both is the neighbours of two sets; some are named twice.
+func both(a, b map[int][]netip.Addr) map[int][]netip.Addr {
+	out := maps.Clone(a)
+	for ifindex, addrs := range b {
+		out[ifindex] = slices.Concat(out[ifindex], addrs)
+	}
+	return out
 }
 
 func (d *Dataplane) program(u *uplink, t *Tables, self *Node) error {

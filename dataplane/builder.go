@@ -26,6 +26,7 @@ type builder struct {
 	neighbours map[neighbourKey]*Neighbour // cells, shared by all snapshots
 	paths      map[uint32]*PathMTU         // by VTEP, shared by all snapshots
 
+	cluster    cluster
 	nat        natState
 	services   serviceState
 	policy     policyState
@@ -46,12 +47,14 @@ type neighbourKey struct {
 }
 
 func newBuilder(node string, uplinks, slots int) *builder {
-	return &builder{
+	b := &builder{
 		node: node, uplinks: make([]uplinkState, uplinks), endpoints: make([]Endpoint, slots),
 		kernel: fib.NewBuilder[kroute.Route]().Build(),
 		known:  map[neighbourKey]neigh.Entry{}, neighbours: map[neighbourKey]*Neighbour{},
 		paths: map[uint32]*PathMTU{}, rib: newRIB(), services: newServiceState(),
 	}
+	b.cluster = b.newCluster()
+	return b
 }
 
 // self is our entry in the table set, nil if there is none.
@@ -75,7 +78,7 @@ func (b *builder) snapshot() *Snapshot {
 		Generation:  b.generation,
 		Routes:      b.rib.commit(),
 		Endpoints:   slices.Clone(b.endpoints),
-		Nodes:       encap.NewPeerSet(nil),
+		cluster:     b.cluster,
 		services:    b.services.table,
 		dns:         b.services.dns,
 		policing:    b.policy.current,
@@ -86,17 +89,17 @@ func (b *builder) snapshot() *Snapshot {
 	for i := range b.uplinks {
 		s.Uplinks = append(s.Uplinks, b.uplinks[i].Uplink)
 	}
-	b.addTunnel(s)
 	return s
 }
 
-// addTunnel fills in what comes from the table set.
-func (b *builder) addTunnel(s *Snapshot) {
+// newCluster works out what workers need to know of the table set's nodes.
+func (b *builder) newCluster() cluster {
+	s := cluster{Nodes: encap.NewPeerSet(nil)}
 	tunnels := fib.NewBuilder[*NextHop]()
 	self := b.self()
 	if self == nil {
 		s.NodeTunnel = tunnels.Build()
-		return
+		return s
 	}
 	var nodes, peers []uint32
 	for i := range b.tables.Nodes {
@@ -124,6 +127,7 @@ func (b *builder) addTunnel(s *Snapshot) {
 	if len(self.NodeCIDRs) > 0 {
 		s.Gateway = u32(gatewayOf(self.NodeCIDRs[0]))
 	}
+	return s
 }
 
 // vtepMAC is the inner MAC of a node's VTEP: as the table set says, else a
@@ -158,6 +162,7 @@ func (b *builder) refreshTables() {
 	}
 	b.rib.replace(fromTables, routes)
 	b.rib.replace(fromHost, hosts)
+	b.cluster = b.newCluster()
 	b.refreshMasquerade()
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -283,6 +284,10 @@ func (d *Dataplane) keepNeighbours() {
 	d.mu.Lock()
 	want := d.build.wantedNeighbours()
 	d.mu.Unlock()
+	d.keep(want)
+}
+
+func (d *Dataplane) keep(want map[int][]netip.Addr) {
 	for ifindex, addrs := range want {
 		if err := d.neighs.Keep(ifindex, addrs); err != nil {
 			d.log.Debug("keep neighbours fresh", "ifindex", ifindex, "err", err)

@@ -49,9 +49,22 @@ func (r *rib) set(s source, p netip.Prefix, hop *NextHop) {
 	}
 	if hop != nil {
 		hop.source = s
+		if hop.same(known[s]) {
+			return // as most of a new table set is
+		}
 	}
 	known[s] = hop
 	r.dirty[p] = struct{}{}
+}
+
+// same tells whether two next hops of one source lead the same way.
+func (h *NextHop) same(o *NextHop) bool {
+	if o == nil || (h.Tunnel == nil) != (o.Tunnel == nil) || h.Tunnel != nil && *h.Tunnel != *o.Tunnel {
+		return false
+	}
+	a, b := *h, *o
+	a.Tunnel, b.Tunnel = nil, nil
+	return a == b
 }
 
 // replace makes next the whole of what one source knows.

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+
+	"ringway/encap"
 )
 
 // slowRIB is the obvious twin: a list of routes, searched from end to end.
@@ -42,7 +44,7 @@ func TestRIBAgainstSlowTwin(t *testing.T) {
 		}
 		for range changes {
 			p, s := prefix(), source(rng.UintN(uint(numSources)))
-			hop := &NextHop{Kind: Direct}
+			hop := &NextHop{Kind: Direct, MTU: uint16(rng.UintN(8))}
 			if rng.UintN(3) == 0 {
 				hop = nil
 			}
@@ -59,7 +61,7 @@ func TestRIBAgainstSlowTwin(t *testing.T) {
 		for range 200 {
 			a := uint32(10)<<24 | rng.Uint32N(1<<10)<<8 | rng.Uint32N(4)
 			got, _ := table.Lookup(a)
-			if want := slow.lookup(a); got != want {
+			if want := slow.lookup(a); got != want && (got == nil || !got.same(want)) {
 				t.Fatalf("round %d: %s: got %p, want %p", round, addrOf(a), got, want)
 			}
 		}
@@ -82,5 +84,28 @@ func TestRIBReplace(t *testing.T) {
 	}
 	if _, ok := table.Lookup(u32(b.Addr())); ok {
 		t.Error("a withdrawn route is still there")
+	}
+}
+
+// TestSameNextHop: each thing that a packet's way depends on makes another one.
+func TestSameNextHop(t *testing.T) {
+	cell, path := &Neighbour{}, &PathMTU{}
+	fresh := func() *NextHop {
+		return &NextHop{Kind: Overlay, Port: 1, MTU: 1450, Neighbour: cell, Tunnel: &Tunnel{VTEP: 7, Path: path, LinkMTU: 1500}, node: "n"}
+	}
+	if !fresh().same(fresh()) || fresh().same(nil) {
+		t.Error("a next hop is not the same as its copy, or is as none")
+	}
+	for name, change := range map[string]func(*NextHop){
+		"kind": func(h *NextHop) { h.Kind = Direct }, "port": func(h *NextHop) { h.Port++ }, "MTU": func(h *NextHop) { h.MTU++ },
+		"neighbour": func(h *NextHop) { h.Neighbour = &Neighbour{} }, "no tunnel": func(h *NextHop) { h.Tunnel = nil },
+		"VTEP": func(h *NextHop) { h.Tunnel.VTEP++ }, "path": func(h *NextHop) { h.Tunnel.Path = &PathMTU{} }, "link": func(h *NextHop) { h.Tunnel.LinkMTU++ },
+		"template": func(h *NextHop) { h.Tunnel.Template = encap.NewTemplate(encap.TemplateOptions{VNI: 7}) }, "node": func(h *NextHop) { h.node = "m" },
+	} {
+		h := fresh()
+		change(h)
+		if h.same(fresh()) || fresh().same(h) {
+			t.Errorf("%s: a difference is not seen", name)
+		}
 	}
 }

@@ -27,6 +27,20 @@ type Snapshot struct {
 	// Attached false.
 	Endpoints []Endpoint
 
+	cluster
+
+	services *nat.ServiceTable // nil: there are none
+	dns      *dnsServers       // nil: no queries are redirected
+
+	policing    *policing // nil: everybody may talk with everybody
+	policyEpoch uint32    // changes with policing
+
+	masq *masquerade   // nil: nothing is masqueraded
+	snat []snatAddress // all addresses that flows may have been masqueraded to
+}
+
+// cluster is what follows from the nodes of the table set and the ways to them.
+type cluster struct {
 	// LocalPrefixes are our own node CIDRs.
 	LocalPrefixes []Prefix
 
@@ -40,15 +54,6 @@ type Snapshot struct {
 	NodeTunnel *fib.Table[*NextHop] // the way to a peer, by its VTEP address
 
 	MSSClamp bool
-
-	services *nat.ServiceTable // nil: there are none
-	dns      *dnsServers       // nil: no queries are redirected
-
-	policing    *policing // nil: everybody may talk with everybody
-	policyEpoch uint32    // changes with policing
-
-	masq *masquerade   // nil: nothing is masqueraded
-	snat []snatAddress // all addresses that flows may have been masqueraded to
 }
 
 // Prefix is an IPv4 prefix in host byte order.

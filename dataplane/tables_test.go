@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"net/netip"
 	"reflect"
+	"slices"
 	"testing"
 
 	"ringway/nat"
+	"ringway/policy"
 )
 
 // TestTablesSurviveTheStateFile: what a restarted agent reads is what was in
@@ -51,6 +53,9 @@ func TestTablesSurviveTheStateFile(t *testing.T) {
 				NodeAddress: netip.MustParseAddr("169.254.20.10"), SkipRedirectFromBackend: true, Description: "d", From: "tables: redirects[1]",
 			},
 		},
+		Policy: labPolicy(policy.Policy{Identity: idPod1, Ingress: deny(
+			from(idPod2), fromBlock("10.0.0.0/8", "10.1.0.0/16"), toPort(6, 80, 90), policy.Rule{Name: "nobody", Action: policy.Deny, NoPeer: true},
+		), Egress: &policy.Direction{}}, policy.Policy{Identity: idPodB}),
 	}
 	data, err := json.Marshal(want)
 	if err != nil {
@@ -61,7 +66,27 @@ func TestTablesSurviveTheStateFile(t *testing.T) {
 		t.Errorf("%v\ngot  %+v\nwant %+v", err, got, want)
 	}
 	got = Tables{}
-	if err := json.Unmarshal([]byte(`{"Version":7,"Routing":"overlay"}`), &got); err != nil || got.Masquerade.Enabled {
+	if err := json.Unmarshal([]byte(`{"Version":7,"Routing":"overlay"}`), &got); err != nil || got.Masquerade.Enabled || got.Policy != nil {
 		t.Errorf("an old file gives %+v, %v", got, err)
+	}
+}
+
+// TestNextHopsAreKeptUntilTheyAreNotUsed: of a set and the one that follows it, both.
+func TestNextHopsAreKeptUntilTheyAreNotUsed(t *testing.T) {
+	n := newTestNode(t, testConfig{routing: RoutingDirect})
+	old := n.build.wantedNeighbours()
+	tables := *n.build.tables
+	tables.Nodes = slices.Clone(tables.Nodes)
+	tables.Nodes[1].Address = netip.MustParseAddr("192.168.0.111") // node2 has moved
+	n.build.tables = &tables
+	n.build.refreshTables()
+	all := both(old, n.build.wantedNeighbours())[uplinkIfindex]
+	for _, a := range []string{"192.168.0.1", "192.168.0.101", "192.168.0.102", "192.168.0.111"} {
+		if !slices.Contains(all, netip.MustParseAddr(a)) {
+			t.Errorf("%s is not kept: %v", a, all)
+		}
+	}
+	if slices.Contains(old[uplinkIfindex], netip.MustParseAddr("192.168.0.111")) {
+		t.Error("the set before was changed")
 	}
 }
