@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -206,7 +207,7 @@ func (s *schema) checkObject(path string, v any, ps *Problems) {
 	}
 	for _, name := range sortedKeys(m) {
 		if s.fields[name] == nil {
-			ps.add(join(path, name), "unknown field", s.suggest(name))
+			ps.add(join(path, word(name)), "unknown field", s.suggest(name))
 		}
 	}
 	for _, name := range s.order {
@@ -221,7 +222,7 @@ func (s *schema) checkMap(path string, v any, ps *Problems) {
 		return
 	}
 	for _, name := range sortedKeys(m) {
-		s.checkEntry(join(path, clip(name)), m[name], ps)
+		s.checkEntry(join(path, word(name)), m[name], ps)
 		if ps.full() {
 			return
 		}
@@ -296,7 +297,7 @@ func plain(name string) string {
 func show(v any) string {
 	switch v := v.(type) {
 	case string:
-		return clip(v)
+		return word(v)
 	case map[string]any:
 		return "a mapping"
 	case []any:
@@ -304,6 +305,15 @@ func show(v any) string {
 	default:
 		return clip(fmt.Sprint(v))
 	}
+}
+
+// word is what an error says without quotes of its input: in bounded length, and on
+// one line.
+func word(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(clip(s))
+	}
+	return clip(s)
 }
 
 // clip bounds what an error quotes of its input.

@@ -47,6 +47,8 @@ var badDocuments = []struct{ name, doc, want string }{
 	{"old version", "# a policy\n{apiVersion: extensions/v1beta1, kind: NetworkPolicy, metadata: {name: web}}", `NetworkPolicy default/web: apiVersion: "extensions/v1beta1" has no NetworkPolicy here: write networking.k8s.io/v1`},
 	{"version of Kubernetes", `{apiVersion: v1, kind: Service, metadata: {name: web}}`, `Service default/web: apiVersion: "v1" has no Service here: write ringway.io/v1`},
 	{"unknown top field", `{apiVersion: v1, kind: Namespace, metadata: {name: a}, data: {}}`, "Namespace a: data: unknown field: known here: apiVersion, kind, metadata"},
+	{"unknown field in two lines", `{apiVersion: v1, kind: Namespace, metadata: {name: a}, "b\nc": {}}`, `Namespace a: "b\nc": unknown field: known here: apiVersion, kind, metadata`},
+	{"unknown field without end", `{apiVersion: v1, kind: Namespace, metadata: {name: a}, ` + strings.Repeat("x", 5000) + `: {}}`, `Namespace a: ` + strings.Repeat("x", 80) + `…: unknown field: known here: apiVersion, kind, metadata`},
 	{"spec is a list", in(nodeDoc, `[]`), "Node node1: spec: a list is not a mapping: write key: value lines; known here: address, nodeCIDRs, pool, vtepMAC"},
 	{"no name", in(metaDoc, `{}`), "line 1: NetworkPolicy: metadata.name: missing: " + nameSyntax},
 	{"name is a number", in(metaDoc, `{name: 7}`), `line 1: NetworkPolicy: metadata.name: 7 is not a string: write "7", in quotes`},
