@@ -69,10 +69,7 @@ func (h *heap) growth() int64 {
 // function is called, which tells how many.
 func keepsGoing(t *testing.T, c *grpc.ClientConn) func() int {
 	t.Helper()
-	stream, err := pb.NewControllerServiceClient(c).Follow(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stream := follow(t, c)
 	echo(t, stream, 0)
 	var n atomic.Int64
 	stop, failed := make(chan struct{}), make(chan error, 1)
@@ -384,10 +381,7 @@ func TestRateLimit(t *testing.T) {
 	for _, c := range []*grpc.ClientConn{first, second} {
 		_, err := join(t, c)
 		wantCode(t, err, codes.ResourceExhausted)
-		stream, err := pb.NewControllerServiceClient(c).Follow(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		stream := follow(t, c)
 		_, err = stream.Recv()
 		wantCode(t, err, codes.ResourceExhausted)
 	}
@@ -406,10 +400,7 @@ func TestConnectionAge(t *testing.T) {
 	ports := map[string]bool{}
 	end := time.Now().Add(patience)
 	for streams := 0; streams < 3 && time.Now().Before(end); streams++ {
-		stream, err := pb.NewControllerServiceClient(c).Follow(t.Context(), grpc.WaitForReady(true))
-		if err != nil {
-			t.Fatal(err)
-		}
+		stream := follow(t, c)
 		for n := uint64(0); ; n++ {
 			mustJoin(t, c, "spiffe://"+domain+"/node/n1")
 			if err := stream.Send(&pb.FollowRequest{}); err != nil {

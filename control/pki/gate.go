@@ -2,7 +2,9 @@ package pki
 
 import (
 	"container/list"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -61,7 +63,7 @@ type Gate struct {
 func NewGate(o GateOptions) *Gate {
 	g := &Gate{
 		o:          o,
-		creds:      credentials.NewTLS(o.Source.ServerTLS(o.Roles...)),
+		creds:      credentials.NewTLS(withDenylist(o.Source.ServerTLS(o.Roles...), o.Denylist)),
 		refusals:   rpc.NewRefusals(o.Log),
 		freed:      make(chan struct{}, 1),
 		handshakes: list.New(),
@@ -72,6 +74,27 @@ func NewGate(o GateOptions) *Gate {
 		o.Denylist.onChange(g.closeDenied)
 	}
 	return g
+}
+
+// withDenylist asks the denylist within the handshake, so that TLS tells the peer
+// that it is its certificate.
+func withDenylist(c *tls.Config, d *Denylist) *tls.Config {
+	verify := c.VerifyConnection
+	c.VerifyConnection = func(state tls.ConnectionState) error {
+		if err := verify(state); err != nil {
+			return err
+		}
+		leaf := state.PeerCertificates[0]
+		id, err := identityOf(leaf)
+		if err != nil {
+			return err
+		}
+		if d.denies(id, serial(leaf)) {
+			return fmt.Errorf("the peer %s is not let in: %w", id, errDenied)
+		}
+		return nil
+	}
+	return c
 }
 
 // ServerOptions are for the grpc.Server that serves the Gate's Listener. They go
@@ -145,8 +168,8 @@ func (g *Gate) welcome(c *conn, p Peer) error {
 	if len(g.peers[key]) >= g.o.Limits.ConnectionsPerIdentity {
 		return errors.New("it has too many connections: close some")
 	}
-	// Asked with the lock held, so that a change of the list comes either before
-	// this or finds the connection.
+	// Asked again with the lock held, so that a change of the list comes either
+	// before this or finds the connection.
 	if g.o.Denylist.denies(p.Identity, p.Serial) {
 		return errDenied
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -68,6 +69,8 @@ func reason(err error) string {
 	var unknown x509.UnknownAuthorityError
 	var invalid x509.CertificateInvalidError
 	switch {
+	case errors.Is(err, io.EOF):
+		return "it closed the connection in the handshake: " + err.Error()
 	case errors.As(err, &header):
 		return "it does not talk TLS: " + err.Error()
 	case errors.Is(err, os.ErrDeadlineExceeded):

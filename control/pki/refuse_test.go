@@ -178,18 +178,15 @@ func TestDenylist(t *testing.T) {
 	reissued := issue(t, s.ca, Request{Role: RoleNode, Name: "good"})
 	mustJoin(t, bad, "spiffe://"+domain+"/node/bad")
 	mustJoin(t, good, "spiffe://"+domain+"/node/good")
-	follow, err := pb.NewControllerServiceClient(bad).Follow(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	echo(t, follow, 1)
+	stream := follow(t, bad)
+	echo(t, stream, 1)
 
 	// A live connection ends, too.
 	put(t, path, []byte("spiffe://"+domain+"/node/bad # stolen\n"))
-	if _, err := follow.Recv(); err == nil {
+	if _, err := stream.Recv(); err == nil {
 		t.Error("the stream of one who is shut out goes on")
 	}
-	_, err = join(t, bad)
+	_, err := join(t, bad)
 	wantCode(t, err, codes.Unavailable)
 	waitFor(t, "a line in the log", func() bool { return s.log.has("a connection is refused", "/node/bad", "denylist") })
 	mustJoin(t, good, "spiffe://"+domain+"/node/good")

@@ -74,10 +74,7 @@ func TestRefusalsNameTheRemedy(t *testing.T) {
 	if want := "the role operator may not do this: use the certificate of a role that may, node"; err == nil || !strings.Contains(err.Error(), want) {
 		t.Errorf("got %v, want %s", err, want)
 	}
-	stream, err := pb.NewControllerServiceClient(operator).Follow(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	stream := follow(t, operator)
 	_, err = stream.Recv()
 	wantCode(t, err, codes.PermissionDenied)
 	for _, call := range []string{"Join", "Follow"} {

@@ -289,6 +289,18 @@ func showing(certs ...tls.Certificate) *tls.Config {
 	return &tls.Config{Certificates: certs, InsecureSkipVerify: true}
 }
 
+// follow begins a stream, which ends if the test does not get on.
+func follow(t *testing.T, c grpc.ClientConnInterface) pb.ControllerService_FollowClient {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	t.Cleanup(cancel)
+	stream, err := pb.NewControllerServiceClient(c).Follow(ctx, grpc.WaitForReady(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream
+}
+
 func join(t *testing.T, c grpc.ClientConnInterface) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

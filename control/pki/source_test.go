@@ -47,11 +47,8 @@ func TestRotation(t *testing.T) {
 	creds := credentials.NewTLS(client.ClientTLS(RoleController))
 	old := s.dial(t, creds)
 	before := serverSerial(t, old)
-	follow, err := pb.NewControllerServiceClient(old).Follow(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	echo(t, follow, 1)
+	stream := follow(t, old)
+	echo(t, stream, 1)
 
 	server := issueTo(t, s.ca, s.out, Request{Role: RoleController, Name: "c1"})
 	node := issueTo(t, s.ca, out, Request{Role: RoleNode, Name: "n1"})
@@ -70,7 +67,7 @@ func TestRotation(t *testing.T) {
 	if got := calls[len(calls)-1].Serial; got != node.Serial {
 		t.Errorf("the server sees certificate %s, want %s", got, node.Serial)
 	}
-	echo(t, follow, 2)
+	echo(t, stream, 2)
 	if got := serverSerial(t, old); got != before {
 		t.Errorf("the old connection has certificate %s, want %s", got, before)
 	}
