@@ -63,6 +63,9 @@ func (c *controller) open(ctx context.Context) (err error) {
 	c.push = push.NewServer(push.ServerOptions{Cluster: c.store.Cluster(), Log: c.log, Window: cmp.Or(window, time.Nanosecond)})
 	c.onClose(func() error { c.push.Close(); return nil })
 	c.reports = newReports(c.store, c.cfg.Name, c.log)
+	if !c.cfg.Embedded() {
+		c.reports.states = c.push.States
+	}
 	c.push.OnState(c.reports.note)
 	c.feed = newFeed(c.store, c.push, c.log)
 

@@ -21,6 +21,10 @@ const (
 	reportTimeout = 3 * time.Second
 	// reportAgain is how long reports rest after etcd did not take one.
 	reportAgain = 5 * time.Second
+	// refreshInterval is how old a version is at most that other controllers show of
+	// a node, and refreshRate how many writes a second that may cost etcd.
+	refreshInterval = 5 * time.Second
+	refreshRate     = 200
 )
 
 // reports writes what becomes of this controller's nodes to etcd, so that every
@@ -31,13 +35,16 @@ type reports struct {
 	name  string
 	log   *slog.Logger
 
+	states  func() map[string]push.State // nil: versions by themselves are not reported
+	written map[string]uint64            // versions, by node; run's own
+
 	mu    sync.Mutex
 	dirty map[string]push.State
 	wake  chan struct{} // has a token when there is something dirty
 }
 
 func newReports(s *store.Store, name string, log *slog.Logger) *reports {
-	return &reports{store: s, name: name, log: log, dirty: map[string]push.State{}, wake: make(chan struct{}, 1)}
+	return &reports{store: s, name: name, log: log, written: map[string]uint64{}, dirty: map[string]push.State{}, wake: make(chan struct{}, 1)}
 }
 
 // note remembers to write a state.
@@ -54,10 +61,15 @@ func (r *reports) note(node string, st push.State) {
 // run writes until ctx ends. What could not be written is tried again unless there
 // is something newer by then.
 func (r *reports) run(ctx context.Context) {
+	refresh := time.NewTicker(refreshInterval)
+	defer refresh.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-refresh.C:
+			r.refresh(ctx)
+			continue
 		case <-r.wake:
 		}
 		r.mu.Lock()
@@ -71,6 +83,22 @@ func (r *reports) run(ctx context.Context) {
 				wait(ctx, reportAgain)
 			}
 		}
+	}
+}
+
+// refresh writes the versions that nodes have put in force since.
+func (r *reports) refresh(ctx context.Context) {
+	if r.states == nil {
+		return
+	}
+	for node, st := range r.states() {
+		if ctx.Err() != nil || !st.Connected || r.written[node] == st.Version {
+			continue
+		}
+		if err := r.write(ctx, node, st); err != nil {
+			return // the next time
+		}
+		wait(ctx, time.Second/refreshRate)
 	}
 }
 
@@ -90,10 +118,16 @@ func (r *reports) write(ctx context.Context, node string, st push.State) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
-	if st.Connected {
-		return r.store.SetStatus(ctx, node, value)
+	r.written[node] = st.Version
+	if !st.Connected {
+		delete(r.written, node)
+		return r.store.LeaveStatus(ctx, node, value)
 	}
-	return r.store.LeaveStatus(ctx, node, value)
+	if err := r.store.SetStatus(ctx, node, value); err != nil {
+		delete(r.written, node)
+		return err
+	}
+	return nil
 }
 
 // all is what any controller said last of each node.

@@ -139,7 +139,7 @@ func (s *site) controller(cfg Config) *testController {
 	c.running = s.start("controller "+cfg.Name, func(ctx context.Context) error {
 		return Run(ctx, cfg, quiet())
 	})
-	c.client = s.client(cfg.Listen, s.files(pki.RoleOperator, "op"))
+	c.client = s.client("unix://"+cfg.Socket, control.TLSFiles{})
 	eventually(s.t, 20*time.Second, "controller "+cfg.Name, func() error {
 		_, err := c.client.Status(s.t.Context())
 		return err
