@@ -121,11 +121,12 @@ func (w *Worker) isStranger(p *packet.Packet) bool {
 
 // mayGoOn tells whether policy still lets a flow through, for a packet of it in
 // either direction. It is one compare as long as no policy has changed.
-func (w *Worker) mayGoOn(p *packet.Packet, id conntrack.ID) bool {
-	f := w.flows.Flow(id)
-	if f.Generation() == w.snap.policyEpoch {
-		return true
-	}
+func (w *Worker) mayGoOn(p *packet.Packet, f *conntrack.Flow) bool {
+	return f.Generation() == w.snap.policyEpoch || w.mayGoOnAfterAll(p, f)
+}
+
+// mayGoOnAfterAll looks whether a change concerns the flow.
+func (w *Worker) mayGoOnAfterAll(p *packet.Packet, f *conntrack.Flow) bool {
 	if f.Generation() != undecided && !w.concerned(f) {
 		f.SetGeneration(w.snap.policyEpoch)
 		return true

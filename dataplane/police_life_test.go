@@ -3,9 +3,12 @@ package dataplane
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"ringway/conntrack"
+	"ringway/nat"
 	"ringway/packet"
+	pt "ringway/packet/packettest"
 	"ringway/policy"
 )
 
@@ -192,14 +195,43 @@ func TestResentQueries(t *testing.T) {
 			}
 			p := labPolicy(policy.Policy{Identity: idPod1, Egress: deny(rules...)})
 			w := &world{newTestNode(t, testConfig{workers: workers, queues: workers, edit: policedBy(p, kubeServices(true))}), t}
+			w.stopClocks()
 			if got := w.try(1, dnsPacket(pod1, kubeDNS, 4000, 53, 7, false)...); got != passes {
 				t.Fatal(got)
 			}
-			w.advance(201 * 1e6)
+			w.advance(201 * time.Millisecond)
 			if got := len(w.sentBy(w.uplinks...)); got != want || w.drops(packet.PolicyEgress) != uint64(1-want) {
 				t.Errorf("%d workers, allowed %t: %d packets, %d drops", workers, allowed, got, w.drops(packet.PolicyEgress))
 			}
 			w.check()
 		}
+	}
+}
+
+// TestCacheOfTheNodeIsTheHost: a redirect to an address of the node leads to its host,
+// which policy lets through unless it is held to policies, too.
+func TestCacheOfTheNodeIsTheHost(t *testing.T) {
+	for _, c := range []struct {
+		policeHost bool
+		block      string
+		want       string
+	}{{false, "192.0.2.0/24", passes}, {true, "192.0.2.0/24", egress}, {true, "169.254.20.10/32", passes}} {
+		p := labPolicy(policy.Policy{Identity: idPod1, Egress: deny(fromBlock(c.block)), Ingress: deny()})
+		p.PoliceHost = c.policeHost
+		w := &world{newTestNode(t, testConfig{edit: policedBy(p, kubeServices(false), func(t *Tables) {
+			r := nodeLocalDNS()
+			r.Selector, r.NodeAddress = nat.Selector{}, nodeCache
+			t.Redirects = []nat.RedirectSpec{r}
+		})}), t}
+		w.build.hostAddrs = append(w.build.hostAddrs, nodeCache)
+		w.build.refreshTables()
+		w.refreshServices()
+		w.publish()
+		for _, layers := range [][]pt.Layer{dnsPacket(pod1, kubeDNS, 4000, 53, 7, false), tcp(pod1, kubeDNS, 4000, 53, packet.TCPSyn)} {
+			if got := w.try(1, layers...); got != c.want {
+				t.Errorf("%+v: %s", c, got)
+			}
+		}
+		w.check()
 	}
 }

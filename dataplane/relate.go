@@ -38,10 +38,10 @@ func (w *Worker) relateInbound(p *packet.Packet, q *packet.Quoted) {
 		w.unrelated(p, packet.ICMPErrorUnrelated)
 		return
 	}
-	if !w.mayGoOn(p, r.ID()) {
+	f := w.flows.Flow(r.ID())
+	if !w.mayGoOn(p, f) {
 		return
 	}
-	f := w.flows.Flow(r.ID())
 	if f.Translated() && r.Dir() == conntrack.Reply && !w.rewriteQuoted(p, q, f.Original(), p.Src, f.Original().Src) {
 		return
 	}
@@ -68,10 +68,10 @@ func (w *Worker) relateOutbound(p *packet.Packet, q *packet.Quoted) {
 		w.unrelated(p, packet.ICMPErrorUnrelated)
 		return
 	}
-	if !w.mayGoOn(p, r.ID()) {
+	f := w.flows.Flow(r.ID())
+	if !w.mayGoOn(p, f) {
 		return
 	}
-	f := w.flows.Flow(r.ID())
 	if f.Flags()&flowDelegated != 0 {
 		w.handOn(uint8(f.User(0)), p)
 		return

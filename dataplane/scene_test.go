@@ -13,6 +13,7 @@ import (
 	"ringway/encap"
 	"ringway/packet"
 	pt "ringway/packet/packettest"
+	"ringway/policy"
 )
 
 var update = flag.Bool("update", false, "write the golden files again")
@@ -174,6 +175,26 @@ var scenes = []scene{
 		n.fromSlot(1, udp(pod1, pod2, 20)...)
 		n.uplinks[0].Inject(fromNode2(udp(pod2, pod1, 20)...))
 	}},
+	{"policy lets one of three out, in silence", testConfig{edit: policedBy(labPolicy(policy.Policy{Identity: idPod1, Egress: deny(from(idPod2))}))}, func(n *testNode) {
+		n.fromSlot(1, udp(pod1, podB, 20)...)
+		n.fromSlot(1, udp(pod1, pod2, 20)...)
+		n.fromSlot(1, udp(pod1, ext, 20)...)
+	}},
+	{"two workers: policy of the pod that it goes to", testConfig{workers: 2, queues: 2, edit: policedBy(labPolicy(policy.Policy{Identity: idPodB, Ingress: deny(from(idPod2))}))}, func(n *testNode) {
+		n.fromSlot(1, udp(pod1, podB, 20)...)
+		n.uplinks[0].Inject(fromNode2(udp(pod2, podB, 20)...))
+	}},
+	{"policy cuts a flow for both sides", testConfig{edit: policedBy(labPolicy())}, func(n *testNode) {
+		n.fromSlot(1, udp4(pod1, pod2, 4000, 5000)...)
+		n.settle()
+		n.setPolicy(labPolicy(policy.Policy{Identity: idPod1, Egress: deny()}))
+		n.uplinks[0].Inject(fromNode2(udp4(pod2, pod1, 5000, 4000)...))
+		n.fromSlot(1, udp4(pod1, pod2, 4000, 5000)...)
+	}},
+	{"audit lets through what policy would not", testConfig{edit: func(t *Tables) {
+		t.Policy = labPolicy(policy.Policy{Identity: idPod1, Egress: deny()})
+		t.Policy.Mode = PolicyAudit
+	}}, func(n *testNode) { n.fromSlot(1, udp(pod1, pod2, 20)...) }},
 }
 
 func TestScenes(t *testing.T) {

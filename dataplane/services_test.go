@@ -77,7 +77,17 @@ func wantTuple(t *testing.T, what string, got *packet.Packet, want packet.Tuple)
 
 // newDNSWorld has podb as the cache, on the client's worker or on another one.
 func newDNSWorld(t *testing.T, workers int, redirect bool) *world {
-	return &world{newTestNode(t, testConfig{workers: workers, queues: workers, edit: kubeServices(redirect)}), t}
+	w := &world{newTestNode(t, testConfig{workers: workers, queues: workers, edit: kubeServices(redirect)}), t}
+	w.stopClocks()
+	return w
+}
+
+// stopClocks has only advance move the workers' time on.
+func (w *world) stopClocks() {
+	now := monotonic()
+	for _, worker := range w.core.workers {
+		worker.clock = func() int64 { return now }
+	}
 }
 
 func (w *world) pods(slot uint32, layers ...pt.Layer) []*packet.Packet {

@@ -66,11 +66,12 @@ func (w *Worker) isTracked(p *packet.Packet) bool {
 // that means for the flow's port.
 func (w *Worker) seen(p *packet.Packet, r conntrack.Ref) {
 	id := r.ID()
-	if w.flows.Flow(id).State() == conntrack.StateTimeWait && !w.stillOurs(id) {
+	f := w.flows.Flow(id)
+	if f.State() == conntrack.StateTimeWait && !w.stillOurs(id) {
 		w.forget(p, id)
 		return
 	}
-	if !w.mayGoOn(p, id) {
+	if !w.mayGoOn(p, f) {
 		return
 	}
 	event := w.flows.Update(r, p, w.now)
