@@ -47,7 +47,9 @@ func (r few) port() string {
 }
 
 func (r few) rule(direction string) func() string {
-	return func() string { return "{ports: " + r.list(2, r.port) + ", " + direction + ": " + r.list(2, r.peer) + "}" }
+	return func() string {
+		return "{ports: " + r.list(2, r.port) + ", " + direction + ": " + r.list(2, r.peer) + "}"
+	}
 }
 
 func (r few) policy(name string) string {
