@@ -70,7 +70,7 @@ func (l *Lab) setClusterTables(ctx context.Context, tables map[string]any, more 
 }
 
 // goneObjects are those of the table set before that are not wanted any more.
-func (l *Lab) goneObjects(wanted objects) ([]*ringwayv1.ObjectKey, error) {
+func (l *Lab) goneObjects(wanted clusterObjects) ([]*ringwayv1.ObjectKey, error) {
 	before, err := l.readCluster()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -91,8 +91,8 @@ func (l *Lab) goneObjects(wanted objects) ([]*ringwayv1.ObjectKey, error) {
 	return gone, nil
 }
 
-// object is an object of a controller that stands for a part of a table set.
-type object struct {
+// clusterObject is an object of a controller that stands for a part of a table set.
+type clusterObject struct {
 	APIVersion string `json:"apiVersion"`
 	Kind       string `json:"kind"`
 	Metadata   struct {
@@ -102,19 +102,19 @@ type object struct {
 	Spec map[string]any `json:"spec"`
 }
 
-type objects []object
+type clusterObjects []clusterObject
 
-func newObject(kind, namespace, name string, spec map[string]any) object {
-	o := object{APIVersion: ownVersion, Kind: kind, Spec: spec}
+func newObject(kind, namespace, name string, spec map[string]any) clusterObject {
+	o := clusterObject{APIVersion: ownVersion, Kind: kind, Spec: spec}
 	o.Metadata.Namespace, o.Metadata.Name = namespace, name
 	return o
 }
 
-func (o object) sameKey(other object) bool {
+func (o clusterObject) sameKey(other clusterObject) bool {
 	return o.Kind == other.Kind && o.Metadata == other.Metadata
 }
 
-func (all objects) documents() ([]string, error) {
+func (all clusterObjects) documents() ([]string, error) {
 	var list []string
 	for _, o := range all {
 		data, err := json.Marshal(o)
@@ -148,7 +148,7 @@ type (
 
 // tableObjects are the objects that say what a table set says. Of its policy section
 // that is the mode and policeHost; the rest comes from policies and endpoints.
-func tableObjects(tables map[string]any) (objects, error) {
+func tableObjects(tables map[string]any) (clusterObjects, error) {
 	data, err := json.Marshal(tables)
 	if err != nil {
 		return nil, fmt.Errorf("read the table set: %w", err)
@@ -164,7 +164,7 @@ func tableObjects(tables map[string]any) (objects, error) {
 	if t.Policy != nil {
 		routing["policy"] = t.Policy
 	}
-	all := objects{newObject("RoutingConfig", "", "cluster", routing)}
+	all := clusterObjects{newObject("RoutingConfig", "", "cluster", routing)}
 	for _, n := range t.Nodes {
 		all = append(all, newObject("Node", "", n.Name, map[string]any{
 			"address": n.Address, "nodeCIDRs": n.NodeCIDRs, "vtepMAC": n.VTEPMAC,
@@ -213,7 +213,7 @@ func (l *Lab) registerPod(p Pod) error {
 	o := newObject("Endpoint", podNamespace(p), p.Name, map[string]any{
 		"node": p.Node, "address": p.Address.String(), "labels": p.Labels,
 	})
-	documents, err := objects{o}.documents()
+	documents, err := clusterObjects{o}.documents()
 	if err != nil {
 		return err
 	}

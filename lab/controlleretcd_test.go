@@ -79,7 +79,7 @@ func TestEtcdMemberKilled(t *testing.T) {
 	}
 	must(t, l.Kill("etcd3"))
 	start := time.Now()
-	err := k.make(15*time.Second, 0)
+	err := k.make(5*time.Second, 0)
 	t.Logf("with one member of three: %v, after %s", err, time.Since(start).Round(time.Millisecond))
 	if err == nil {
 		t.Error("a change is made without a majority of members")

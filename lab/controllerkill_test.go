@@ -50,7 +50,7 @@ func halfSets(base map[string]any, i int) ([]string, error) {
 	phantom := newObject("Node", "", "phantom", map[string]any{
 		"address": phantomAddress[i%2], "nodeCIDRs": []any{phantomCIDR},
 	})
-	return objects{all[0], phantom}.documents()
+	return clusterObjects{all[0], phantom}.documents()
 }
 
 // TestControllerKilledDuringChanges makes 1000 changes as fast as they go through
