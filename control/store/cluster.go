@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/google/uuid"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -45,6 +46,28 @@ func create(ctx context.Context, client *clientv3.Client, key, value string) err
 		return fmt.Errorf("create %s: %w", key, err)
 	}
 	return nil
+}
+
+// head is what tells states apart, at one revision.
+type head struct {
+	revision int64
+	cluster  string           // empty: none
+	version  *mvccpb.KeyValue // nil: none
+}
+
+func readHead(ctx context.Context, client *clientv3.Client) (head, error) {
+	response, err := client.Txn(ctx).Then(clientv3.OpGet(clusterKey), clientv3.OpGet(versionKey)).Commit()
+	if err != nil {
+		return head{}, err
+	}
+	h := head{revision: response.Header.Revision}
+	if kvs := response.Responses[0].GetResponseRange().Kvs; len(kvs) > 0 {
+		h.cluster = string(kvs[0].Value)
+	}
+	if kvs := response.Responses[1].GetResponseRange().Kvs; len(kvs) > 0 {
+		h.version = kvs[0]
+	}
+	return h, nil
 }
 
 // touch makes a new version of the state as it is, unless there is a later one than

@@ -69,7 +69,7 @@ func (s *Store) made(ctx context.Context, version uint64) (verdict, uint64, erro
 // is the version key.
 func (s *Store) judge(ctx context.Context, base uint64, token string, head []*mvccpb.KeyValue, lost error) (verdict, uint64, error) {
 	if len(head) == 0 {
-		return superseded, 0, fmt.Errorf("change the state: %s was deleted; nothing was changed; try again", versionKey)
+		return s.headless(ctx, lost)
 	}
 	newest := uint64(head[0].ModRevision)
 	if string(head[0].Value) == token {
@@ -90,6 +90,16 @@ func (s *Store) judge(ctx context.Context, base uint64, token string, head []*mv
 		return unknown, 0, fmt.Errorf("change the state: %w, and its history is compacted: %w", lost, ErrUnknown)
 	}
 	return verdict, version, nil
+}
+
+// headless is for an etcd without a version key: it was deleted, and the mirror makes
+// another, or this is another etcd, and the pulse will find that out.
+func (s *Store) headless(ctx context.Context, lost error) (verdict, uint64, error) {
+	if lost != nil {
+		return unknown, 0, fmt.Errorf("change the state: %w, and %s is absent: %w", lost, versionKey, ErrUnknown)
+	}
+	pause(ctx, retryPause)
+	return superseded, 0, nil
 }
 
 func (s *Store) embeddedFault() error {

@@ -109,7 +109,7 @@ func TestQuota(t *testing.T) {
 	options.Decode = anything
 	options.Embedded.QuotaBytes = 16 << 20
 	s := open(t, options)
-	update(t, s, func(tx Tx) error { return tx.Put(counter("a"), []byte("1")) })
+	update(t, s, putOne)
 	err := fill(t, s)
 	if !errors.Is(err, ErrNoSpace) || errors.Is(err, ErrUnknown) || !strings.Contains(err.Error(), "start the controller again") {
 		t.Errorf("Update: %v", err)
@@ -191,28 +191,77 @@ func TestQuotaOfMembers(t *testing.T) {
 	if _, err := client.AlarmDisarm(t.Context(), &clientv3.AlarmMember{}); err != nil {
 		t.Fatal(err)
 	}
-	update(t, s, func(tx Tx) error { return tx.Put(counter("a"), []byte("1")) })
+	update(t, s, putOne)
 	if err := s.Health(); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestDiskOfOneMemberFull: that member ends, the others go on, and it is one of them
+// again once there is room. It needs root, as TestDiskFull does.
+func TestDiskOfOneMemberFull(t *testing.T) {
+	binary, err := storetest.Build(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	disk := filepath.Join(dir, "m0")
+	if err := os.Mkdir(disk, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mountDisk(t, disk, 500)
+	m, err := storetest.Start(binary, dir, 3)
+	t.Cleanup(m.Stop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := memberOptions(t, m)
+	options.Decode = anything
+	s := open(t, options)
+	ballast := filepath.Join(disk, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 500<<20), 0o600); !errors.Is(err, unix.ENOSPC) {
+		t.Fatalf("fill the disk: %v", err)
+	}
+	value := bytes.Repeat([]byte("1"), 1<<19)
+	for i := range 150 { // 75 MB, more than the 64 MB that etcd has allocated
+		update(t, s, func(tx Tx) error { return tx.Put(counter("large"), fmt.Append(value, i)) })
+	}
+	if asks(t, m.Endpoints[0], nil) == nil {
+		t.Error("the member without a disk answers")
+	}
+	m.Kill(0)
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	restart(t, m, 0)
+	m.Kill(1) // so that it is needed
+	update(t, s, putOne)
+}
+
+func putOne(tx Tx) error { return tx.Put(counter("a"), []byte("1")) }
+
+// mountDisk mounts a small file system.
+func mountDisk(t *testing.T, dir string, megabytes int) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to mount a tmpfs")
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm,mode=0700", megabytes)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // TestDiskFull: the disk below the embedded etcd is full. The process lives, says so,
 // and what was committed is there once there is room again. A file system of its own
 // needs root. The controller is a process, as an etcd that failed ends with it.
 func TestDiskFull(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to mount a tmpfs")
-	}
 	disk := t.TempDir()
-	if err := unix.Mount("tmpfs", disk, "tmpfs", 0, "size=200m"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(disk, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	mountDisk(t, disk, 200)
 	ballast := filepath.Join(disk, "ballast")
 	if err := os.WriteFile(ballast, make([]byte, 60<<20), 0o600); err != nil {
 		t.Fatal(err)

@@ -226,18 +226,21 @@ func (m *mirror) publish(now *snapshot, s step) {
 
 // list reads the whole state at one revision.
 func (m *mirror) list(ctx context.Context) error {
-	head, err := m.client.Get(ctx, versionKey)
+	head, err := readHead(ctx, m.client)
 	if err != nil {
 		return fmt.Errorf("read the version: %w", err)
 	}
-	if len(head.Kvs) == 0 {
+	if head.cluster != m.cluster {
+		return m.anotherCluster()
+	}
+	if head.version == nil {
 		if err := create(ctx, m.client, versionKey, newToken()); err != nil {
 			return err
 		}
 		return fmt.Errorf("read the version: %s was absent and is made anew", versionKey)
 	}
-	listed := &snapshot{version: uint64(head.Kvs[0].ModRevision), tree: newTree()}
-	newest, err := m.pages(ctx, head.Header.Revision, listed.tree)
+	listed := &snapshot{version: uint64(head.version.ModRevision), tree: newTree()}
+	newest, err := m.pages(ctx, head.revision, listed.tree)
 	if err != nil {
 		return err
 	}
@@ -247,7 +250,11 @@ func (m *mirror) list(ctx context.Context) error {
 		}
 		return errors.New("read the state: it was changed without a version, and has one now")
 	}
-	return m.install(listed, string(head.Kvs[0].Value), head.Header.Revision)
+	return m.install(listed, string(head.version.Value), head.revision)
+}
+
+func (m *mirror) anotherCluster() error {
+	return fmt.Errorf("%w: its cluster id is not %s; start the controllers again when it is right", ErrWentBack, m.cluster)
 }
 
 // pages reads the state at a revision into tree and returns the newest revision of

@@ -316,7 +316,8 @@ func TestStrangerBeforeStart(t *testing.T) {
 	}
 }
 
-// TestOlderBackup: etcd comes back with an older state. Nothing goes back.
+// TestOlderBackup: etcd comes back with an older state, or with none. Nothing goes
+// back.
 func TestOlderBackup(t *testing.T) {
 	m := storetest.StartMembers(t, 1)
 	options := memberOptions(t, m)
@@ -328,30 +329,57 @@ func TestOlderBackup(t *testing.T) {
 	if err := os.CopyFS(backup, os.DirFS(m.Dirs[0])); err != nil {
 		t.Fatal(err)
 	}
-	restart := func() {
-		t.Helper()
-		if err := m.Restart(0); err != nil {
-			t.Fatal(err)
-		}
-		if err := m.WaitReady(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	restart()
+	restart(t, m, 0)
 	for range 10 {
 		update(t, s, increment("a"))
 	}
-	version := s.View().Version()
+	replaceData(t, m, backup)
+	refusesToGoBack(t, s)
+	again := open(t, options)
+	if item, _ := again.View().Get(counter("a")); item.Object != 1 || again.Cluster() != s.Cluster() {
+		t.Errorf("a new controller has %v of cluster %s", item.Object, again.Cluster())
+	}
+
+	replaceData(t, m, t.TempDir())
+	refusesToGoBack(t, again)
+	other := open(t, options)
+	if len(other.View().List("Counter", "")) != 0 || other.Cluster() == s.Cluster() {
+		t.Errorf("cluster %s in an empty etcd, as before", other.Cluster())
+	}
+	refusesToGoBack(t, again)
+}
+
+func restart(t *testing.T, m *storetest.Members, i int) {
+	t.Helper()
+	if err := m.Restart(i); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.WaitReady(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// replaceData restarts a member with other data.
+func replaceData(t *testing.T, m *storetest.Members, data string) {
+	t.Helper()
 	m.Kill(0)
 	if err := os.RemoveAll(m.Dirs[0]); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.CopyFS(m.Dirs[0], os.DirFS(backup)); err != nil {
+	if err := os.CopyFS(m.Dirs[0], os.DirFS(data)); err != nil {
 		t.Fatal(err)
 	}
-	restart()
-	_, err := s.Update(t.Context(), increment("a"))
-	if !errors.Is(err, ErrWentBack) || errors.Is(err, ErrUnknown) {
+	if err := os.Chmod(m.Dirs[0], 0o700); err != nil {
+		t.Fatal(err)
+	}
+	restart(t, m, 0)
+}
+
+// refusesToGoBack: the store says what is wrong and stays where it is.
+func refusesToGoBack(t *testing.T, s *Store) {
+	t.Helper()
+	version := s.View().Version()
+	if _, err := s.Update(t.Context(), increment("a")); !errors.Is(err, ErrWentBack) || errors.Is(err, ErrUnknown) {
 		t.Errorf("Update: %v", err)
 	}
 	for deadline := time.Now().Add(30 * time.Second); !errors.Is(s.Health(), ErrWentBack); time.Sleep(50 * time.Millisecond) {
@@ -361,9 +389,5 @@ func TestOlderBackup(t *testing.T) {
 	}
 	if s.View().Version() != version {
 		t.Errorf("the view went from %d to %d", version, s.View().Version())
-	}
-	again := open(t, options)
-	if item, _ := again.View().Get(counter("a")); item.Object != 1 || again.Cluster() != s.Cluster() {
-		t.Errorf("a new controller has %v of cluster %s", item.Object, again.Cluster())
 	}
 }

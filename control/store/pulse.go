@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // pulse asks etcd again and again, by reads that a majority answers, whether it is
@@ -45,18 +43,17 @@ func (m *mirror) pulse(ctx context.Context) {
 func (m *mirror) beat(ctx context.Context, version uint64) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	response, err := m.client.Txn(ctx).Then(clientv3.OpGet(clusterKey), clientv3.OpGet(versionKey)).Commit()
+	head, err := readHead(ctx, m.client)
 	if err != nil {
 		return 0, err
 	}
-	cluster, head := response.Responses[0].GetResponseRange().Kvs, response.Responses[1].GetResponseRange().Kvs
-	if len(cluster) == 0 || string(cluster[0].Value) != m.cluster {
-		return 0, fmt.Errorf("%w: its cluster id is another one than %s; start the controllers again when it is right", ErrWentBack, m.cluster)
+	if head.cluster != m.cluster {
+		return 0, m.anotherCluster()
 	}
-	if len(head) == 0 {
+	if head.version == nil {
 		return 0, fmt.Errorf("%s is absent", versionKey)
 	}
-	newest := uint64(head[0].ModRevision)
+	newest := uint64(head.version.ModRevision)
 	if newest < version {
 		return newest, fmt.Errorf("%w: version %d was seen, and it has %d; start the controllers again when it is right", ErrWentBack, version, newest)
 	}
