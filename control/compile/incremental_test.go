@@ -8,7 +8,7 @@ import (
 	"ringway/control/object"
 )
 
-var sequences = flag.Int("sequences", 60, "how many random sequences of changes are compiled in steps and at once")
+var sequences = flag.Int("sequences", defaultSequences, "how many random sequences of changes are compiled in steps and at once")
 
 // TestStepsMakeWhatOneMakes holds that a version's resources follow from its
 // objects: two compilers that are told in different steps and one that is told all

@@ -17,7 +17,7 @@ import (
 )
 
 var (
-	pairs    = flag.Int("pairs", 1_000_000, "how many random pairs of policies and packets are decided by what was compiled and by the book")
+	pairs    = flag.Int("pairs", defaultPairs, "how many random pairs of policies and packets are decided by what was compiled and by the book")
 	pairSeed = flag.Uint64("pairseed", 1, "the first of the random policy sets; there is one for every 200 pairs")
 )
 
