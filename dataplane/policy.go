@@ -191,7 +191,8 @@ func (s *policyState) decidesAnew(p *policing, e, old *endpointPolicy) bool {
 
 func (d *directionPolicy) namesIdentities() bool { return d.compiled != nil && d.compiled.identities }
 
-// keepCounts gives each rule a count, that of the rule of the same name before.
+// keepCounts gives each rule a count, that of the rule of the same name before. Of
+// several with one name they keep their order.
 func (d *directionPolicy) keepCounts(old *directionPolicy) {
 	if d.compiled == nil {
 		return
@@ -200,14 +201,16 @@ func (d *directionPolicy) keepCounts(old *directionPolicy) {
 		d.flows = old.flows
 		return
 	}
-	before := map[string]*atomic.Uint64{}
-	for i := range old.flows {
-		before[old.compiled.spec.Rules[i].Name] = old.flows[i]
+	before := map[string][]*atomic.Uint64{}
+	for i, count := range old.flows {
+		name := old.compiled.spec.Rules[i].Name
+		before[name] = append(before[name], count)
 	}
 	for i := range d.compiled.spec.Rules {
-		count := before[d.compiled.spec.Rules[i].Name]
-		if count == nil {
-			count = new(atomic.Uint64)
+		name := d.compiled.spec.Rules[i].Name
+		count := new(atomic.Uint64)
+		if counts := before[name]; len(counts) > 0 {
+			count, before[name] = counts[0], counts[1:]
 		}
 		d.flows = append(d.flows, count)
 	}

@@ -108,6 +108,23 @@ func TestCountsAreKept(t *testing.T) {
 	}
 }
 
+// TestCountsOfNamesakes: rules of one name have a count each, also after a change.
+func TestCountsOfNamesakes(t *testing.T) {
+	twice := func(id uint32) *Policy {
+		a, b := from(id), from(idPod4)
+		a.Name, b.Name = "named ports", "named ports"
+		return labPolicy(policy.Policy{Identity: idPod1, Ingress: deny(a, b)})
+	}
+	w := &world{newTestNode(t, testConfig{edit: policedBy(twice(idPod2))}), t}
+	w.try(inTunnel, udp4(pod4, pod1, 1, 2)...)
+	w.setPolicy(twice(idPodB))
+	w.try(inTunnel, udp4(pod4, pod1, 3, 4)...)
+	flows := w.build.policy.current.endpoints[1].ingress.flows
+	if first, second := flows[0].Load(), flows[1].Load(); first != 0 || second != 2 {
+		t.Errorf("%d and %d flows, want 0 and 2", first, second)
+	}
+}
+
 // A policyTwin says by the rules themselves what policy makes of a new flow from one
 // place to another.
 type policyTwin struct{ *Policy }
