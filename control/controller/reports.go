@@ -130,8 +130,11 @@ func (r *reports) write(ctx context.Context, node string, st push.State) error {
 	return nil
 }
 
-// all is what any controller said last of each node.
+// all is what any controller said last of each node. It does not wait long for an
+// etcd that is away.
 func (r *reports) all(ctx context.Context) (map[string]*pb.NodeState, error) {
+	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
+	defer cancel()
 	values, err := r.store.Statuses(ctx)
 	if err != nil {
 		return nil, err
