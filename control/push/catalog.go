@@ -13,6 +13,10 @@ const (
 	maxLogBytes    = 32 << 20
 )
 
+// maxPlanBytes bounds what is kept encoded: nodes that come back may have as many
+// versions as the log.
+const maxPlanBytes = 64 << 20
+
 // catalog is the newest set of a cluster and how it came about. Of the past it
 // keeps digests only: a change is sent as what is there now and the digest of what
 // it replaces. It is guarded by the server's lock.
@@ -24,7 +28,8 @@ type catalog struct {
 	nodes    map[string][]uint32 // identities of each node, ascending
 	log      []record            // each leads on from the one before
 	logBytes int                 // about what the log takes
-	plans    map[uint64]*plan    // to the newest version, by the version that they lead on from
+	planned  int                 // bytes of plans
+	plans    map[uint64]*plan    // to the newest version, by the version that they lead on from; nil: a full set is better
 	nonce    uint64              // of the newest plan
 }
 
@@ -77,7 +82,7 @@ func (c *catalog) publish(u *tableset.Update) {
 		}
 	}
 	c.version = u.Version
-	clear(c.plans)
+	c.dropPlans()
 	c.remember(r)
 }
 

@@ -336,6 +336,42 @@ func TestFollowerRefuses(t *testing.T) {
 	}
 }
 
+// FuzzPush has a node that has a set take what may come.
+func FuzzPush(f *testing.F) {
+	rs, err := tableset.Split(&pb.TableSet{Routing: "direct"})
+	if err != nil {
+		f.Fatal(err)
+	}
+	have := goodSet{cluster, 20, tableset.Of(rs...)}
+	hash := have.set.Digest()
+	common, _ := proto.Marshal(&pb.Changes{Upserts: upserts(rs)})
+	for _, p := range []*pb.Push{
+		{Nonce: 1, Cluster: cluster, Version: 21, Common: common, Hash: hash[:], Last: true},
+		{Nonce: 1, Cluster: cluster, Version: 21, Base: 20, Hash: hash[:], Last: true},
+	} {
+		data, _ := proto.Marshal(p)
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var p pb.Push
+		if proto.Unmarshal(data, &p) != nil {
+			return
+		}
+		a := newAgent(t, "n0", FollowerOptions{})
+		a.have = have
+		answer := a.push(&p, &collector{}).GetAnswer()
+		if have.set.Digest() != hash {
+			t.Fatal("the set is another one now")
+		}
+		if accepted := answer != nil && !answer.GetResync() && len(answer.GetProblems()) == 0; accepted != (len(a.applied) == 1) {
+			t.Fatalf("answered %v after %d sets were applied", answer, len(a.applied))
+		}
+		if a.have.version < have.version {
+			t.Fatalf("went back to version %d", a.have.version)
+		}
+	})
+}
+
 // TestFailover stops the controller that a node follows.
 func TestFailover(t *testing.T) {
 	w := newWorld(t, 1)

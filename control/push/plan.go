@@ -44,9 +44,9 @@ type part struct {
 }
 
 // plan leads from base to the newest version. It is nil where the log does not
-// reach back to base.
+// reach back to base, or where changes are no better than a full set.
 func (c *catalog) plan(base uint64) (*plan, error) {
-	if p := c.plans[base]; p != nil {
+	if p, ok := c.plans[base]; ok {
 		return p, nil
 	}
 	p := &plan{cluster: c.cluster, base: base, version: c.version}
@@ -60,17 +60,47 @@ func (c *catalog) plan(base uint64) (*plan, error) {
 		}
 		changes = c.changesSince(from, p)
 	}
+	size, err := p.encode(changes)
+	if err != nil {
+		return nil, err
+	}
+	if base != 0 && size > max(smallPart, c.common.Bytes()/2) {
+		c.plans[base] = nil // and all nodes can share that
+		return nil, nil
+	}
+	c.keep(p, size)
+	return p, nil
+}
+
+// encode makes the parts, and says how long they are.
+func (p *plan) encode(changes []*pb.Changes) (size int, err error) {
 	for _, ch := range changes {
 		b, err := proto.Marshal(ch)
 		if err != nil {
-			return nil, err
+			return 0, err
 		}
+		size += len(b)
 		p.parts = append(p.parts, &part{changes: b, small: len(changes) == 1 && len(b) <= smallPart})
+	}
+	return size, nil
+}
+
+// keep gives p a nonce and has it found again, for as long as there is room.
+func (c *catalog) keep(p *plan, size int) {
+	size += 64 * (len(p.policies) + len(p.nodes))
+	if c.planned+size > maxPlanBytes {
+		c.dropPlans()
 	}
 	c.nonce++
 	p.nonce = c.nonce
-	c.plans[base] = p
-	return p, nil
+	c.plans[p.base] = p
+	c.planned += size
+}
+
+// dropPlans forgets all plans; streams that are sent one have it still.
+func (c *catalog) dropPlans() {
+	clear(c.plans)
+	c.planned = 0
 }
 
 // changesSince are those of the common resources. What was at the base is noted in p.

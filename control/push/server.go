@@ -31,8 +31,9 @@ type ServerOptions struct {
 	// AnswerTimeout is how long a node may take to answer a set, or to take a part
 	// of it, before its stream is ended. Default 30 s.
 	AnswerTimeout time.Duration
-	// FullSets is how many nodes are sent full sets at once. Default 64: what is on
-	// its way is held in memory, and the first ones shall not wait for the last.
+	// FullSets is how many nodes are sent full sets, or many changes, at once. Default
+	// 64: what is on its way is held in memory, and the first ones shall not wait for
+	// the last.
 	FullSets int
 }
 
@@ -42,7 +43,7 @@ const helloTimeout = 10 * time.Second // for a stream to say what it has
 // are safe for concurrent use.
 type Server struct {
 	o     ServerOptions
-	slots chan struct{} // one token for each full set on its way
+	slots chan struct{} // one token for each full set, or many changes, on their way
 	stop  chan struct{} // closed by Close
 	group sync.WaitGroup
 

@@ -356,7 +356,7 @@ func TestParts(t *testing.T) {
 	}
 	// Changes that are many parts long, too.
 	base := w.version
-	for i := range 150 {
+	for i := range 80 {
 		bigService(w, i, 20)
 	}
 	delete(w.nodes, "n0")
@@ -381,6 +381,44 @@ func TestParts(t *testing.T) {
 	}
 	if parts < 4 {
 		t.Errorf("%d parts, want several", parts)
+	}
+}
+
+// TestPlansAreBounded has nodes come back with all the versions of the log.
+func TestPlansAreBounded(t *testing.T) {
+	w := newWorld(t, 1)
+	big(w, 1000)
+	c := newCatalog(cluster)
+	u := w.update(0, w.commit(1))
+	c.publish(&u)
+	for i := range 100 {
+		bigService(w, i, 16)
+		w.service("dns", i)
+		base := w.version
+		u := w.update(base, w.commit(1))
+		c.publish(&u)
+	}
+	for v := uint64(12); v < c.version; v++ {
+		p, err := c.plan(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v > 15 && p == nil {
+			t.Fatalf("no changes lead on from version %d", v)
+		}
+		if c.planned > maxPlanBytes {
+			t.Fatalf("%d bytes of plans are kept", c.planned)
+		}
+	}
+	// From where everything is another the full set is shorter.
+	for i := range 1001 {
+		bigService(w, i, 17)
+	}
+	base := w.version
+	u = w.update(base, w.commit(1))
+	c.publish(&u)
+	if p, err := c.plan(base); p != nil || err != nil {
+		t.Errorf("changes of %d parts, %v", len(p.parts), err)
 	}
 }
 

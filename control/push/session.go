@@ -133,6 +133,9 @@ func (x *session) open(h *pb.Hello) error {
 	}
 	n.state = State{Connected: true, Since: s.o.Now(), Version: x.at.version, Refused: n.refused.version, Problems: bounded(h.GetProblems())}
 	s.notify(x.node)
+	if v := s.catalog.version; v != 0 && v < x.at.version {
+		s.o.Log.Warn("node is ahead of this controller, which sends it nothing until it has caught up: if etcd was restored from a backup, restore it with --bump-revision", "node", x.node, "version", x.at.version, "newest", v)
+	}
 	s.o.Log.Info("node follows", "node", x.node, "version", x.at.version, "newest", s.catalog.version)
 	return nil
 }
@@ -258,7 +261,7 @@ func (x *session) advance() (<-chan struct{}, error) {
 	case ship == nil:
 		x.releaseSlot()
 		x.greet()
-	case ship.base == 0 && !x.slot:
+	case ship.big() && !x.slot:
 		x.wantsSlot = true
 	default:
 		x.out, x.nonce = ship, ship.nonce

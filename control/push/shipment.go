@@ -73,10 +73,16 @@ func (c *catalog) refusal(node string, version uint64, known refusal) (refusal, 
 	return refusal{version, hash, true}, nil
 }
 
+// big is whether there are parts that several nodes share.
+func (s *shipment) big() bool {
+	_, small := s.single()
+	return !small
+}
+
 // messages is how many it takes to send.
 func (s *shipment) messages() int {
 	n := max(1, len(s.own))
-	if _, small := s.single(); !small {
+	if s.big() {
 		n += len(s.parts)
 	}
 	return n
