@@ -76,6 +76,10 @@ func (s *nodeServer) UnregisterEndpoint(ctx context.Context, r *pb.UnregisterEnd
 	if err != nil {
 		return nil, err
 	}
+	// Another controller may have just registered it.
+	if err := s.store.CatchUp(ctx); err != nil {
+		return nil, answer(err)
+	}
 	_, err = s.share(ctx, func(tx store.Tx) error { return unregister(newEdit(tx), node, r.GetName()) })
 	if err != nil {
 		return nil, answer(err)

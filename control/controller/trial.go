@@ -20,6 +20,11 @@ var errBehind = errors.New("the state of the transaction is not compiled yet")
 // Without a compiler, when what is there cannot be compiled, do can still repair
 // that.
 func (c *controller) update(ctx context.Context, do func(*edit, *compile.Compiler) error) (version uint64, err error) {
+	// Else do could find that nothing is to be done when another controller has just
+	// changed it.
+	if err := c.store.CatchUp(ctx); err != nil {
+		return 0, err
+	}
 	c.alone.Lock()
 	defer c.alone.Unlock()
 	for {
