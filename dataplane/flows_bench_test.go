@@ -19,6 +19,7 @@ import (
 	"ringway/nat"
 	"ringway/packet"
 	pt "ringway/packet/packettest"
+	"ringway/policy"
 )
 
 // BenchmarkFlows is the whole way from an RX ring to a TX ring in memory, for
@@ -60,6 +61,7 @@ func BenchmarkNewFlows(b *testing.B) {
 	all, few := nat.PortRange{Low: 1024, High: 65535}, nat.PortRange{Low: 32768, High: 49151}
 	for _, s := range []flowScene{
 		{name: "not translated", tuple: func(i uint32) packet.Tuple { return podTuple(1024+i, pod2) }},
+		{name: "not translated, policed", tuple: func(i uint32) packet.Tuple { return podTuple(1024+i, pod2) }, policy: labPolicy(policy.Policy{Identity: idPod1, Egress: deny(from(idPod2))})},
 		{name: "1 destination", ports: all, tuple: func(i uint32) packet.Tuple { return podTuple(1024+i, ext) }},
 		{name: "16 destinations", ports: all, tuple: func(i uint32) packet.Tuple { return podTuple(1024+i, ext+i%16) }},
 		{name: "16 destinations, fewer ports than flows", ports: few, tuple: func(i uint32) packet.Tuple { return podTuple(1024+i, ext+i%16) }},
@@ -86,7 +88,8 @@ type flowScene struct {
 	name    string
 	tuple   func(flow uint32) packet.Tuple // as its sender sends it
 	ports   nat.PortRange                  // that flows to ext are masqueraded to; zero: they are not
-	answers bool                           // measured are the answers to translated flows
+	policy  *Policy
+	answers bool // measured are the answers to translated flows
 }
 
 func (s *flowScene) masquerades() bool { return s.ports != nat.PortRange{} }
@@ -129,6 +132,7 @@ type flowNode struct {
 
 func newFlowNode(b *testing.B, s flowScene, flows int) *flowNode {
 	n := newTestNode(b, testConfig{flows: max(flows*5/4, 4096), stateDir: tmpfs(b), edit: func(t *Tables) {
+		t.Policy = s.policy
 		if s.masquerades() {
 			t.Masquerade = Masquerade{Enabled: true, Rules: []nat.RuleSpec{{
 				Name: "world", Destinations: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, Action: nat.ActionSNAT,
