@@ -36,7 +36,7 @@ type Config struct {
 	PinDir        string   `json:"pinDir" doc:"Where XDP programs, maps and links are pinned. A bpffs is mounted there if there is none."`
 	Tables        string   `json:"tables" doc:"File with the table set (YAML), watched for changes. Empty: table sets come by the API, or from a controller."`
 	Controllers   []string `json:"controllers" doc:"Controllers (HOST:PORT) that table sets come from, instead of a file; tried in turn. Empty: none."`
-	TLS           TLSFiles `json:"tls" doc:"The node's certificate for the controllers (ringway pki issue node NAME)."`
+	TLS           TLSFiles `json:"tls" doc:"The node's certificate for the controllers (ringway pki issue --dir CA --out DIR node NAME)."`
 	Address       string   `json:"address" doc:"IPv4 address by which other nodes reach this one, told to the controller. Empty: the first address of the first uplink."`
 	VTEPMAC       string   `json:"vtepMAC" doc:"Inner destination MAC of this node's VTEP, told to the controller. Empty: derived from the address."`
 	RestoreTables bool     `json:"restoreTables" doc:"Start with the table set that was applied last, until there is another."`

@@ -24,7 +24,7 @@ const DefaultSocket = "/run/ringway/controller.sock"
 type Config struct {
 	Name             string           `json:"name" doc:"Name of this controller. Empty: the host name."`
 	Listen           string           `json:"listen" doc:"Address for agents and for people elsewhere, as in :6650. TLS 1.3, client certificates only. Empty: the unix socket only."`
-	TLS              control.TLSFiles `json:"tls" doc:"The controller's certificate (ringway pki issue controller NAME)."`
+	TLS              control.TLSFiles `json:"tls" doc:"The controller's certificate (ringway pki issue --dir CA --out DIR controller NAME)."`
 	Denylist         string           `json:"denylist" doc:"File of certificates that are no longer to be let in, watched. Empty: none."`
 	MaxConnectionAge string           `json:"maxConnectionAge" doc:"After so long a connection is ended and its peer has to show its certificate anew, 1m to 24h."`
 	Socket           string           `json:"socket" doc:"Unix socket (mode 0660) on which the controller answers people of this machine."`

@@ -75,7 +75,8 @@ func TestNodeCIDRs(t *testing.T) {
 	}
 	nodes, full := map[string]netip.Prefix{}, 0
 	for range 3000 {
-		name := fmt.Sprintf("n%d", r.IntN(24))
+		number := r.IntN(24)
+		name := fmt.Sprintf("n%d", number)
 		if _, ok := nodes[name]; ok {
 			if _, err := newEdit(m).remove(nodeKey(name)); err != nil {
 				t.Fatal(err)
@@ -84,7 +85,7 @@ func TestNodeCIDRs(t *testing.T) {
 			continue
 		}
 		want := slowLowest(pools, []int{29, 30}, nodes)
-		n, err := join(newEdit(m), name, &pb.JoinRequest{Address: fmt.Sprintf("192.168.0.%d", 1+mustNumber(name))})
+		n, err := join(newEdit(m), name, &pb.JoinRequest{Address: fmt.Sprintf("192.168.0.%d", 1+number)})
 		if !want.IsValid() {
 			if full++; err == nil || !strings.Contains(err.Error(), "none of the 2 pools has a block left: add to the spec.cidrs of a Pool") {
 				t.Fatalf("with all taken: %v, %v", n, err)
@@ -99,12 +100,6 @@ func TestNodeCIDRs(t *testing.T) {
 	if full == 0 {
 		t.Error("the pools were never full")
 	}
-}
-
-func mustNumber(name string) int {
-	var n int
-	fmt.Sscanf(name, "n%d", &n)
-	return n
 }
 
 // slowLowest goes through all blocks.

@@ -33,7 +33,7 @@ func TestFreeAddressAcrossKill(t *testing.T) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(time.Duration(20+10*round)*time.Millisecond, func() { c.Process.Kill() })
+		time.AfterFunc(time.Duration(20+10*round)*time.Millisecond, func() { _ = c.Process.Kill() })
 		for lines := bufio.NewScanner(out); lines.Scan(); given++ {
 			if lines.Text() == "FAIL" {
 				t.Fatal("an address was given although it is taken")
