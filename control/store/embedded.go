@@ -206,7 +206,7 @@ func (e *embedded) disarm(ctx context.Context, quota int64, log *slog.Logger) er
 		if err != nil {
 			return err
 		}
-		if size > quota*9/10 {
+		if size > quota*3/4 {
 			log.Error("the embedded etcd's database is full, and compacting made no room: raise its quota", "bytes", size, "quota", quota)
 			return nil
 		}

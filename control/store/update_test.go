@@ -401,3 +401,59 @@ func TestUnknownIsSaid(t *testing.T) {
 		t.Errorf("the counter is %v", item.Object)
 	}
 }
+
+// TestContextEndsOnTheWay: the caller leaves while the transaction is on its way.
+func TestContextEndsOnTheWay(t *testing.T) {
+	m := storetest.StartMembers(t, 1)
+	p := startProxy(t, m.Endpoints[0])
+	options := memberOptions(t, m)
+	options.Endpoints = []string{p.url}
+	s := open(t, options)
+	p.Swallow()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if _, err := s.Update(ctx, increment("a")); !errors.Is(err, ErrUnknown) || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	p.Cut()
+	p.Heal()
+	update(t, s, increment("b"))
+	if item, _ := s.View().Get(counter("a")); item.Object != 1 {
+		t.Errorf("the counter is %v", item.Object)
+	}
+}
+
+// TestUnknownWhenCompacted: etcd commits, its answer is lost, others go on, and what
+// tells whose version came first is compacted.
+func TestUnknownWhenCompacted(t *testing.T) {
+	m := storetest.StartMembers(t, 1)
+	p := startProxy(t, m.Endpoints[0])
+	other := open(t, memberOptions(t, m))
+	options := memberOptions(t, m)
+	options.Endpoints = []string{p.url}
+	s := open(t, options)
+	p.Swallow()
+	result := make(chan error)
+	go func() {
+		_, err := s.Update(t.Context(), increment("a"))
+		result <- err
+	}()
+	for {
+		if _, found := other.View().Get(counter("a")); found {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	p.Cut()
+	version := update(t, other, increment("b"))
+	if _, err := rawClient(t, m.Endpoints[0]).Compact(t.Context(), int64(version), clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	p.Heal()
+	if err := <-result; !errors.Is(err, ErrUnknown) {
+		t.Errorf("got %v", err)
+	}
+	if item, _ := newest(t, s, other).Get(counter("a")); item.Object != 1 {
+		t.Errorf("the counter is %v", item.Object)
+	}
+}
