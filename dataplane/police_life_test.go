@@ -235,3 +235,43 @@ func TestCacheOfTheNodeIsTheHost(t *testing.T) {
 		w.check()
 	}
 }
+
+// TestCountFlows: flows whose local end has one of the identities, while the workers
+// run; and a change of policy reaches them.
+func TestCountFlows(t *testing.T) {
+	w := &world{newTestNode(t, testConfig{workers: 2, queues: 2, edit: policedBy(labPolicy())}), t}
+	for i := range uint16(5) {
+		w.try(1, udp4(pod1, pod2, 1000+i, 80)...)
+	}
+	w.try(inTunnel, udp4(pod4, pod1, 7, 8)...)
+	w.try(2, udp4(podB, ext, 7, 8)...)
+	w.try(1, udp4(pod1, podB, 9, 9)...) // at both workers
+	d := &Dataplane{core: w.core, build: w.build}
+	w.start()
+	for _, c := range []struct {
+		identities []uint32
+		want       uint64
+	}{{[]uint32{idPod1}, 7}, {[]uint32{idPodB}, 2}, {[]uint32{idPodB, idPod1}, 9}, {[]uint32{idPod2, idPod4}, 0}, {nil, 0}} {
+		if got, err := d.CountFlows(t.Context(), c.identities); err != nil || got != c.want {
+			t.Errorf("%v: %d flows, %v, want %d", c.identities, got, err, c.want)
+		}
+	}
+	w.setPolicy(labPolicy(policy.Policy{Identity: idPod1, Egress: deny()}))
+	var denied uint64
+	for deadline := time.Now().Add(10 * time.Second); denied == 0 && time.Now().Before(deadline); {
+		w.fromSlot(1, udp4(pod1, pod2, 1000, 80)...)
+		for _, worker := range w.core.workers {
+			worker.wake()
+			if err := worker.do(t.Context(), func() { denied += worker.policed.denied }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if denied == 0 {
+		t.Error("the flow goes on")
+	}
+	w.setPolicy(nil)
+	if got, err := d.CountFlows(t.Context(), []uint32{idPod1}); err != nil || got != 0 {
+		t.Errorf("without a section: %d flows, %v", got, err)
+	}
+}
