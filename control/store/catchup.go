@@ -16,7 +16,7 @@ func (s *Store) CatchUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
 	var newest uint64
-	err := s.retry(ctx, func(ctx context.Context) error {
+	err := s.retry(ctx, requestTimeout, func(ctx context.Context) error {
 		head, err := s.client.Get(ctx, versionKey) // linearizable: a majority of the members answers for it
 		if err == nil && len(head.Kvs) > 0 {
 			newest = uint64(head.Kvs[0].ModRevision)
@@ -26,5 +26,5 @@ func (s *Store) CatchUp(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("find out the newest version: %w", err)
 	}
-	return s.mirror.wait(ctx, newest)
+	return s.mirror.catchUp(ctx, newest)
 }

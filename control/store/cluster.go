@@ -73,6 +73,8 @@ func readHead(ctx context.Context, client *clientv3.Client) (head, error) {
 // touch makes a new version of the state as it is, unless there is a later one than
 // base.
 func touch(ctx context.Context, client *clientv3.Client, base uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	same := clientv3.Compare(clientv3.ModRevision(versionKey), "=", int64(base))
 	if _, err := client.Txn(ctx).If(same).Then(clientv3.OpPut(versionKey, newToken())).Commit(); err != nil {
 		return fmt.Errorf("make a new version: %w", err)

@@ -59,7 +59,7 @@ func (s *Store) attempt(ctx context.Context, base uint64, token string, ops []cl
 // made waits until the mirror shows the version, so that who changed something finds
 // it there, and the next transaction is decided on it.
 func (s *Store) made(ctx context.Context, version uint64) (verdict, uint64, error) {
-	if err := s.mirror.wait(ctx, version); err != nil {
+	if err := s.mirror.catchUp(ctx, version); err != nil {
 		s.options.Log.Warn("a version was committed, and the watch does not show it yet", "error", err)
 	}
 	return committed, version, nil
@@ -78,7 +78,7 @@ func (s *Store) judge(ctx context.Context, base uint64, token string, head []*mv
 	if newest < base {
 		return superseded, 0, fmt.Errorf("change the state: %w: version %d was seen, and it has %d", ErrWentBack, base, newest)
 	}
-	waited := s.mirror.wait(ctx, newest)
+	waited := s.mirror.catchUp(ctx, newest)
 	if lost == nil {
 		return superseded, 0, nil
 	}

@@ -132,6 +132,23 @@ func TestMemberKilledUnderLoad(t *testing.T) {
 	}
 }
 
+// TestMemberHangsUnderLoad: a member keeps its connections and does nothing.
+func TestMemberHangsUnderLoad(t *testing.T) {
+	m := storetest.StartMembers(t, 3)
+	l := startLoad(t, open(t, memberOptions(t, m)), open(t, memberOptions(t, m)))
+	for i := range 3 {
+		l.moves(50)
+		if err := m.Pause(i); err != nil {
+			t.Fatal(err)
+		}
+		l.moves(50)
+		if err := m.Resume(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.done()
+}
+
 func TestLeaderKilledUnderLoad(t *testing.T) {
 	m := storetest.StartMembers(t, 3)
 	l := startLoad(t, open(t, memberOptions(t, m)), open(t, memberOptions(t, m)))

@@ -23,6 +23,9 @@ const pulseEvery = 2 * time.Second
 // pageItems is how many keys are listed in one request.
 const pageItems = 5000
 
+// watchPatience is how long the watch may take to tell of a version.
+const watchPatience = 2 * time.Second
+
 // mirror is the state in memory: listed once, watched from there on. It goes from
 // one whole version to the next, and never back.
 type mirror struct {
@@ -47,10 +50,12 @@ type mirror struct {
 
 func newMirror(client *clientv3.Client, options Options) *mirror {
 	m := &mirror{client: client, decode: options.Decode, log: options.Log, moved: make(chan struct{})}
-	nothing := context.CancelFunc(func() {})
-	m.restart.Store(&nothing)
+	m.restart.Store(&notWatching)
 	return m
 }
+
+// notWatching is what restart holds while there is no watch that could begin anew.
+var notWatching = context.CancelFunc(func() {})
 
 func (m *mirror) view() *snapshot {
 	m.mu.Lock()
@@ -72,6 +77,22 @@ func (m *mirror) wait(ctx context.Context, version uint64) error {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for version %d: %w", version, ctx.Err())
 		}
+	}
+}
+
+// catchUp returns when a version is reached that is known to be in etcd. If that
+// takes long, the watch begins anew, at another member if there is one: a member that
+// hangs is not found out sooner than after 13 s (gRPC pings every 10 s at most).
+func (m *mirror) catchUp(ctx context.Context, version uint64) error {
+	for patience := watchPatience; ; patience *= 2 {
+		waiting, cancel := context.WithTimeout(ctx, patience)
+		err := m.wait(waiting, version)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		m.log.Warn("the watch of the state is behind", "version", version)
+		(*m.restart.Load())()
 	}
 }
 
@@ -116,17 +137,16 @@ func (m *mirror) run(ctx context.Context) {
 }
 
 func (m *mirror) follow(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	m.restart.Store(&cancel)
 	if m.seen == 0 {
-		listing, cancel := context.WithTimeout(ctx, 10*requestTimeout)
-		defer cancel()
-		if err := m.list(listing); err != nil {
+		if err := m.list(ctx); err != nil {
 			return err
 		}
 	}
 	m.pending = nil
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	m.restart.Store(&cancel)
+	defer m.restart.Store(&notWatching)
 	watch := m.client.Watch(clientv3.WithRequireLeader(ctx), stateKey,
 		clientv3.WithRange(stateRangeEnd), clientv3.WithRev(m.seen+1), clientv3.WithProgressNotify())
 	for response := range watch {
@@ -226,7 +246,9 @@ func (m *mirror) publish(now *snapshot, s step) {
 
 // list reads the whole state at one revision.
 func (m *mirror) list(ctx context.Context) error {
-	head, err := readHead(ctx, m.client)
+	heading, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	head, err := readHead(heading, m.client)
 	if err != nil {
 		return fmt.Errorf("read the version: %w", err)
 	}
@@ -234,7 +256,7 @@ func (m *mirror) list(ctx context.Context) error {
 		return m.anotherCluster()
 	}
 	if head.version == nil {
-		if err := create(ctx, m.client, versionKey, newToken()); err != nil {
+		if err := create(heading, m.client, versionKey, newToken()); err != nil {
 			return err
 		}
 		return fmt.Errorf("read the version: %s was absent and is made anew", versionKey)
@@ -261,8 +283,7 @@ func (m *mirror) anotherCluster() error {
 // its keys.
 func (m *mirror) pages(ctx context.Context, revision int64, tree *btree.BTreeG[*Item]) (newest uint64, err error) {
 	for from := stateKey; ; {
-		page, err := m.client.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(stateKey)),
-			clientv3.WithLimit(pageItems), clientv3.WithRev(revision))
+		page, err := m.page(ctx, from, revision)
 		if err != nil {
 			return 0, fmt.Errorf("read the state from %s: %w", from, err)
 		}
@@ -282,6 +303,13 @@ func (m *mirror) pages(ctx context.Context, revision int64, tree *btree.BTreeG[*
 		}
 		from = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
 	}
+}
+
+func (m *mirror) page(ctx context.Context, from string, revision int64) (*clientv3.GetResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
+	defer cancel()
+	return m.client.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(stateKey)),
+		clientv3.WithLimit(pageItems), clientv3.WithRev(revision))
 }
 
 // install makes what was listed the newest snapshot.

@@ -47,6 +47,9 @@ const (
 	// requestTimeout is when a request is sent again, to another member if there is
 	// one. It is longer than an election takes (etcd's default is 1 s to 2 s).
 	requestTimeout = 3 * time.Second
+	// pageTimeout is when a page of a list is given up, listTimeout when Open gives up.
+	pageTimeout = 10 * time.Second
+	listTimeout = 5 * time.Minute
 )
 
 func (o *Options) fill() error {
@@ -111,6 +114,24 @@ func Open(ctx context.Context, options Options) (*Store, error) {
 }
 
 func (s *Store) open(ctx context.Context) error {
+	if err := s.reach(ctx); err != nil {
+		return err
+	}
+	// As long as etcd answers, a large state may take its time.
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	if err := s.retry(ctx, listTimeout, s.mirror.list); err != nil {
+		return fmt.Errorf("open the store: %w", err)
+	}
+	s.running.Go(func() { s.mirror.run(s.closing) })
+	s.running.Go(func() { s.mirror.pulse(s.closing) })
+	s.running.Go(func() { s.statuses.run(s.closing) })
+	s.running.Go(func() { s.runUpdates(s.closing) })
+	return nil
+}
+
+// reach connects and finds out which cluster this is.
+func (s *Store) reach(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.options.Timeout)
 	defer cancel()
 	if err := s.connect(ctx); err != nil {
@@ -118,21 +139,14 @@ func (s *Store) open(ctx context.Context) error {
 	}
 	s.mirror = newMirror(s.client, s.options)
 	s.statuses = newStatuses(s.client, s.options)
-	err := s.retry(ctx, func(ctx context.Context) error {
-		cluster, err := ensureCluster(ctx, s.client)
-		if err != nil {
-			return err
-		}
-		s.cluster, s.mirror.cluster = cluster, cluster
-		return s.mirror.list(ctx)
+	err := s.retry(ctx, requestTimeout, func(ctx context.Context) (err error) {
+		s.cluster, err = ensureCluster(ctx, s.client)
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("open the store: %w", err)
 	}
-	s.running.Go(func() { s.mirror.run(s.closing) })
-	s.running.Go(func() { s.mirror.pulse(s.closing) })
-	s.running.Go(func() { s.statuses.run(s.closing) })
-	s.running.Go(func() { s.runUpdates(s.closing) })
+	s.mirror.cluster = s.cluster
 	return nil
 }
 
@@ -164,11 +178,11 @@ func (s *Store) connect(ctx context.Context) error {
 	return nil
 }
 
-// retry repeats do, each time with requestTimeout, until it succeeds or etcd
+// retry repeats do, each time for as long as patience, until it succeeds or etcd
 // refuses.
-func (s *Store) retry(ctx context.Context, do func(context.Context) error) error {
+func (s *Store) retry(ctx context.Context, patience time.Duration, do func(context.Context) error) error {
 	for {
-		attempt, cancel := context.WithTimeout(ctx, 3*requestTimeout)
+		attempt, cancel := context.WithTimeout(ctx, patience)
 		err := do(attempt)
 		cancel()
 		if err == nil {
