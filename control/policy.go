@@ -149,17 +149,19 @@ func (c *policyChecker) endpoints(in []*pb.NodeEndpoints) []dataplane.EndpointId
 		n += len(e.GetEndpoints())
 	}
 	out := make([]dataplane.EndpointIdentity, 0, n)
+	runs := make([][]dataplane.EndpointIdentity, 0, len(in)) // of one node each
 	for i, e := range in {
 		if c.problems.full() {
 			return nil
 		}
 		c.endpointNode(i, e.GetNode())
+		from := len(out)
 		out = c.nodeEndpoints(out, i, e)
+		if from < len(out) {
+			runs = append(runs, out[from:])
+		}
 	}
-	byAddress := func(a, b dataplane.EndpointIdentity) int { return a.Address.Compare(b.Address) }
-	if !slices.IsSortedFunc(out, byAddress) {
-		slices.SortFunc(out, byAddress)
-	}
+	out = inOrder(out, runs)
 	for i := range out[min(1, len(out)):] {
 		if a := out[i].Address; a.IsValid() && a == out[i+1].Address {
 			c.addressTwice(in, a)
@@ -167,6 +169,21 @@ func (c *policyChecker) endpoints(in []*pb.NodeEndpoints) []dataplane.EndpointId
 		}
 	}
 	return out
+}
+
+// inOrder sorts out, which is made of runs. Most nodes have one CIDR and list their
+// endpoints in order: then it is enough to bring the nodes into theirs.
+func inOrder(out []dataplane.EndpointIdentity, runs [][]dataplane.EndpointIdentity) []dataplane.EndpointIdentity {
+	byAddress := func(a, b dataplane.EndpointIdentity) int { return a.Address.Compare(b.Address) }
+	if slices.IsSortedFunc(out, byAddress) {
+		return out
+	}
+	slices.SortFunc(runs, func(a, b []dataplane.EndpointIdentity) int { return byAddress(a[0], b[0]) })
+	sorted := slices.Concat(runs...)
+	if !slices.IsSortedFunc(sorted, byAddress) {
+		slices.SortFunc(sorted, byAddress)
+	}
+	return sorted
 }
 
 func (c *policyChecker) endpointNode(i int, node string) {
@@ -183,10 +200,14 @@ func (c *policyChecker) endpointNode(i int, node string) {
 
 func (c *policyChecker) nodeEndpoints(out []dataplane.EndpointIdentity, i int, in *pb.NodeEndpoints) []dataplane.EndpointIdentity {
 	node, known := c.names[in.GetNode()]
+	var around cidr // of the endpoint before
 	for j, e := range in.GetEndpoints() {
 		a, err := netip.ParseAddr(e.GetAddress())
 		_, found := slices.BinarySearch(c.ids, e.GetIdentity())
-		if err == nil && found && known && c.isOn(node, a) {
+		if err == nil && !around.prefix.Contains(a) {
+			around, _ = c.around(a)
+		}
+		if err == nil && found && known && around.node == node && around.prefix.IsValid() {
 			out = append(out, dataplane.EndpointIdentity{Address: a, Identity: e.GetIdentity()})
 			continue
 		}
