@@ -23,11 +23,13 @@ var (
 	nodes     = flag.Int("nodes", 100, "nodes of the biggest cluster")
 	endpoints = flag.Int("endpoints", 2000, "endpoints of the biggest cluster; smaller ones have as many of each node")
 	policies  = flag.Int("policies", 50, "policies of the biggest cluster")
+	full      = flag.Int("full", 100, "one node in so many is an agent's whole way; 0: none")
+	repeat    = flag.Int("repeat", 5, "how often each change is made")
 	sizes     = flag.String("sizes", "", "numbers of nodes to measure, as in 100,500,1000; by default that of -nodes")
 )
 
 // The environment of a process that is the nodes.
-const socketVariable, nodesVariable = "RINGWAY_SCALE_SOCKET", "RINGWAY_SCALE_NODES"
+const socketVariable, nodesVariable, fullVariable = "RINGWAY_SCALE_SOCKET", "RINGWAY_SCALE_NODES", "RINGWAY_SCALE_FULL"
 
 func TestMain(m *testing.M) {
 	if socket := os.Getenv(socketVariable); socket != "" {
@@ -45,8 +47,9 @@ func beNodes(socket string) int {
 		stop()
 	}()
 	n, err := strconv.Atoi(os.Getenv(nodesVariable))
-	if err == nil {
-		err = FollowAll(ctx, socket, n, 100, slog.New(slog.DiscardHandler))
+	every, fullErr := strconv.Atoi(os.Getenv(fullVariable))
+	if err = errors.Join(err, fullErr); err == nil {
+		err = FollowAll(ctx, socket, n, every, slog.New(slog.DiscardHandler))
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -58,7 +61,7 @@ func beNodes(socket string) int {
 // elsewhere has the nodes follow in a process of their own.
 func elsewhere(ctx context.Context, socket string, nodes int) error {
 	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(os.Environ(), socketVariable+"="+socket, nodesVariable+"="+strconv.Itoa(nodes))
+	cmd.Env = append(os.Environ(), socketVariable+"="+socket, nodesVariable+"="+strconv.Itoa(nodes), fullVariable+"="+strconv.Itoa(*full))
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	stdin, err := cmd.StdinPipe() // closed, whatever becomes of this process
 	if err != nil {
@@ -99,6 +102,7 @@ func TestScale(t *testing.T) {
 			Nodes:     n,
 			Endpoints: *endpoints * n / *nodes,
 			Policies:  max(1, *policies*n / *nodes),
+			Repeat:    *repeat,
 			Dir:       t.TempDir(),
 			Follow:    elsewhere,
 			Log:       slog.New(slog.DiscardHandler),
