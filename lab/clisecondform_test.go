@@ -62,8 +62,8 @@ func TestSecondFormByCommands(t *testing.T) {
 // besideEtcd is a ringway that finds an etcd in its own directory.
 func besideEtcd(t *testing.T) string {
 	t.Helper()
-	dir := filepath.Join(binaryDir, "second")
-	must(t, os.Mkdir(dir, 0o755))
+	dir, err := os.MkdirTemp(binaryDir, "second")
+	must(t, err)
 	for name, build := range map[string]func() (string, error){"ringway": builtBinary, "etcd": builtEtcd} {
 		path, err := build()
 		must(t, err)

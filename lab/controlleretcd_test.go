@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"ringway/control/ringwayv1"
 )
 
 // namespaceObject is an object of which there may be many, of a given size in bytes.
@@ -24,6 +26,7 @@ type keeper struct {
 	lab  *Lab
 	next int
 	kept []string
+	last uint64 // the version of the last one
 }
 
 // make makes an object through the first controller that runs.
@@ -31,18 +34,20 @@ func (k *keeper) make(patience time.Duration, size int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	k.next++
-	_, err := k.lab.offerObjects(ctx, namespaceObject(k.next, size))
+	version, err := k.lab.offerObjects(ctx, namespaceObject(k.next, size))
 	if err == nil {
-		k.kept = append(k.kept, fmt.Sprintf("ns%d", k.next))
+		k.kept, k.last = append(k.kept, fmt.Sprintf("ns%d", k.next)), version
 	}
 	return err
 }
 
-// check wants all of them to be there still.
+// check wants all of them to be there still, at all controllers.
 func (k *keeper) check(t *testing.T) {
 	t.Helper()
 	for _, name := range k.lab.Controllers() {
-		must(t, k.lab.WaitController(testContext(t, 20*time.Second), name))
+		must(t, k.lab.waitControllerStatus(testContext(t, 20*time.Second), name, func(s *ringwayv1.ControllerStatus) bool {
+			return s.GetHealthy() && s.GetVersion() >= k.last
+		}))
 		c, err := k.lab.Objects(name)
 		must(t, err)
 		defer c.Close()
