@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"iter"
 	"net/netip"
 
 	"ringway/control"
@@ -18,22 +19,12 @@ func addressCounter(node string) store.Key {
 // chooseAddress gives an endpoint an address of its node that no other endpoint
 // has: the next in turn, so that an address rests before somebody else gets it.
 func chooseAddress(tx store.Tx, n *object.Node) (netip.Addr, error) {
-	taken := map[netip.Addr]bool{}
-	for _, item := range tx.List(object.KindEndpoint, "") {
-		e := item.Object.(*object.Endpoint)
-		if e.Spec.Node != n.Name {
-			continue // its address is in none of the node's CIDRs
-		}
-		if a, err := netip.ParseAddr(e.Spec.Address); err == nil {
-			taken[a] = true
-		}
-	}
 	var last netip.Addr
 	if item, ok := tx.Get(addressCounter(n.Name)); ok {
 		last, _ = netip.ParseAddr(string(item.Value)) // one that is none begins anew
 	}
 	cidrs := cidrsOf(n)
-	a, ok := podaddr.Next(cidrs, last, func(a netip.Addr) bool { return taken[a] })
+	a, ok := podaddr.Next(cidrs, last, func(a netip.Addr) bool { return has(tx.Indexed(object.AtAddress(a.String()))) })
 	if !ok {
 		return netip.Addr{}, control.Problems{{
 			Field: "spec.address", Reason: fmt.Sprintf("Node %s has none left in %v", n.Name, cidrs), Remedy: "detach a pod, or add to the Node's spec.nodeCIDRs",
@@ -43,4 +34,12 @@ func chooseAddress(tx store.Tx, n *object.Node) (netip.Addr, error) {
 		return netip.Addr{}, err
 	}
 	return a, nil
+}
+
+// has tells whether there are any.
+func has(items iter.Seq[store.Item]) bool {
+	for range items {
+		return true
+	}
+	return false
 }

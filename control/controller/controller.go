@@ -97,7 +97,7 @@ func (c *controller) openCertificates() (err error) {
 }
 
 func (c *controller) openStore(ctx context.Context) error {
-	o := store.Options{Decode: object.DecodeStored, Log: c.log}
+	o := store.Options{Decode: object.DecodeStored, Index: object.Index, Log: c.log}
 	if c.cfg.Embedded() {
 		o.Embedded = &store.Embedded{DataDir: filepath.Join(c.cfg.DataDir, "etcd"), Listen: c.cfg.EtcdListen}
 	} else {

@@ -104,8 +104,8 @@ func (s *nodeServer) ListEndpoints(ctx context.Context, _ *pb.ListEndpointsReque
 		return nil, err
 	}
 	out := &pb.ListEndpointsResponse{}
-	for _, item := range s.store.View().List(object.KindEndpoint, "") {
-		if e, ok := item.Object.(*object.Endpoint); ok && e.Spec.Node == node {
+	for item := range s.store.View().Indexed(object.OnNode(node)) {
+		if e, ok := item.Object.(*object.Endpoint); ok {
 			out.Items = append(out.Items, &pb.RegisteredEndpoint{Name: item.Namespace + "/" + item.Name, Address: e.Spec.Address})
 		}
 	}

@@ -22,15 +22,14 @@ var identityCounter = store.Key{Kind: object.KindCounter, Name: "identity"}
 // ensureIdentity makes the identity of an endpoint unless there is one.
 func ensureIdentity(tx store.Tx, e *object.Endpoint) error {
 	want := e.Identity()
-	all := tx.List(object.KindIdentity, "")
-	for _, item := range all {
+	for item := range tx.Indexed(object.IdentityLike(want)) {
 		if sameIdentity(item.Object.(*object.Identity), &want) {
 			return nil
 		}
 	}
-	if len(all) >= maxIdentities {
+	if n := tx.Count(object.KindIdentity); n >= maxIdentities {
 		return control.Problems{{
-			Field: "spec.labels", Reason: fmt.Sprintf("there are %d identities, and each set of namespace, labels and named ports takes one", len(all)), Remedy: "give pods fewer labels that are their own",
+			Field: "spec.labels", Reason: fmt.Sprintf("there are %d identities, and each set of namespace, labels and named ports takes one", n), Remedy: "give pods fewer labels that are their own",
 		}}
 	}
 	last := uint64(object.MinIdentity - 1)
@@ -59,12 +58,12 @@ func ensureIdentity(tx store.Tx, e *object.Endpoint) error {
 // with it. The endpoint is changed or gone by now.
 func dropIdentity(tx store.Tx, e *object.Endpoint) {
 	had := e.Identity()
-	for _, item := range tx.List(object.KindEndpoint, e.Namespace) {
+	for item := range tx.Indexed(object.Alike(had)) {
 		if other := item.Object.(*object.Endpoint).Identity(); sameIdentity(&other, &had) {
 			return
 		}
 	}
-	for _, item := range tx.List(object.KindIdentity, "") {
+	for item := range tx.Indexed(object.IdentityLike(had)) {
 		if sameIdentity(item.Object.(*object.Identity), &had) {
 			tx.Delete(item.Key)
 			return

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -36,6 +37,19 @@ func (m *memory) List(kind, namespace string) []store.Item {
 		}
 	}
 	return out
+}
+
+func (m *memory) Count(kind string) int { return len(m.List(kind, "")) }
+
+// Indexed looks at everything.
+func (m *memory) Indexed(name string) iter.Seq[store.Item] {
+	return func(yield func(store.Item) bool) {
+		for _, k := range slices.SortedFunc(maps.Keys(m.items), store.Key.Compare) {
+			if slices.Contains(object.Index(m.items[k]), name) && !yield(m.items[k]) {
+				return
+			}
+		}
+	}
 }
 
 func (m *memory) Put(k store.Key, value []byte) error {

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"google.golang.org/grpc"
 
@@ -26,12 +27,6 @@ func (s *objectServer) GetNodeStates(_ *pb.GetNodeStatesRequest, stream grpc.Ser
 
 // nodeStates is in the order of the nodes' names.
 func (s *objectServer) nodeStates(view store.View, written map[string]*pb.NodeState, own map[string]push.State) []*pb.NodeState {
-	endpoints := map[string]uint32{}
-	for _, item := range view.List(object.KindEndpoint, "") {
-		if e, ok := item.Object.(*object.Endpoint); ok {
-			endpoints[e.Spec.Node]++
-		}
-	}
 	var out []*pb.NodeState
 	for _, item := range view.List(object.KindNode, "") {
 		n, ok := item.Object.(*object.Node)
@@ -39,10 +34,17 @@ func (s *objectServer) nodeStates(view store.View, written map[string]*pb.NodeSt
 			continue
 		}
 		st := newest(s.cfg.Name, n.Name, written[n.Name], own)
-		st.Address, st.NodeCidrs, st.Endpoints = n.Spec.Address, n.Spec.NodeCIDRs, endpoints[n.Name]
+		st.Address, st.NodeCidrs, st.Endpoints = n.Spec.Address, n.Spec.NodeCIDRs, count(view.Indexed(object.OnNode(n.Name)))
 		out = append(out, st)
 	}
 	return out
+}
+
+func count(items iter.Seq[store.Item]) (n uint32) {
+	for range items {
+		n++
+	}
+	return n
 }
 
 // newest is the own state of a node that is connected here, which is never older
@@ -66,10 +68,10 @@ func (s *objectServer) GetControllerStatus(context.Context, *pb.GetControllerSta
 		Controller: s.cfg.Name,
 		Version:    version,
 		Etcd:       s.etcd(),
-		Nodes:      uint32(len(view.List(object.KindNode, ""))),
-		Endpoints:  uint32(len(view.List(object.KindEndpoint, ""))),
-		Identities: uint32(len(view.List(object.KindIdentity, ""))),
-		Policies:   uint32(len(view.List(object.KindNetworkPolicy, ""))),
+		Nodes:      uint32(view.Count(object.KindNode)),
+		Endpoints:  uint32(view.Count(object.KindEndpoint)),
+		Identities: uint32(view.Count(object.KindIdentity)),
+		Policies:   uint32(view.Count(object.KindNetworkPolicy)),
 	}
 	for _, st := range s.push.States() {
 		if st.Connected {

@@ -3,6 +3,7 @@ package object
 import (
 	"iter"
 	"net/netip"
+	"slices"
 
 	"ringway/control/store"
 )
@@ -55,10 +56,15 @@ type admitter struct {
 	key  store.Key // of the object
 }
 
-// others is the objects of a kind but for the one that is looked at.
-func others[T Object](a *admitter, kind string) iter.Seq[T] {
+// othersOf is the objects of a kind but for the one that is looked at.
+func othersOf[T Object](a *admitter, kind string) iter.Seq[T] {
+	return others[T](a, slices.Values(a.view.List(kind, "")))
+}
+
+// others is the objects among items but for the one that is looked at.
+func others[T Object](a *admitter, items iter.Seq[store.Item]) iter.Seq[T] {
 	return func(yield func(T) bool) {
-		for _, item := range a.view.List(kind, "") {
+		for item := range items {
 			o, ok := item.Object.(T)
 			if !ok || item.Key == a.key {
 				continue
@@ -85,13 +91,13 @@ func get[T Object](view store.View, k store.Key) (T, bool) {
 // CIDR of a node, or of a pool, which may become one.
 func (a *admitter) inPods(field string, addr netip.Addr) bool {
 	const remedy = "choose an address outside of the pods' ranges"
-	for n := range others[*Node](a, KindNode) {
+	for n := range othersOf[*Node](a, KindNode) {
 		if c, ok := around(n.facts().cidrs, addr); ok {
 			a.add(field, addr.String()+" is inside "+c.String()+", a node CIDR of node \""+n.Name+"\"", remedy)
 			return true
 		}
 	}
-	for p := range others[*Pool](a, KindPool) {
+	for p := range othersOf[*Pool](a, KindPool) {
 		if c, ok := around(p.Prefixes(), addr); ok {
 			a.add(field, addr.String()+" is inside "+c.String()+", a CIDR of pool \""+p.Name+"\"", remedy)
 			return true

@@ -30,6 +30,8 @@ func (c crowd) List(kind, namespace string) []store.Item {
 	return out
 }
 
+func (c crowd) Count(kind string) int { return len(c.List(kind, "")) }
+
 func TestAdmitBoundsNumbers(t *testing.T) {
 	base := viewOf(t, named("Node", "node1", `{address: 192.0.2.1, nodeCIDRs: [10.200.0.0/16]}`))
 	selector := "{matchExpressions: [{key: a, operator: In, values: [" + manyOf("v%d, ", 240) + "]}]}"

@@ -2,6 +2,9 @@ package object
 
 import (
 	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
 
 	"ringway/control/store"
 )
@@ -18,17 +21,17 @@ func AdmitDelete(view store.View, k store.Key) error {
 	a := &admitter{view: view, key: k}
 	switch k.Kind {
 	case KindNode:
-		a.unused("is on it", func(o Object) bool {
-			e, ok := o.(*Endpoint)
-			return ok && e.Spec.Node == k.Name
-		}, KindEndpoint)
+		a.unused("is on it", others[Object](a, view.Indexed(OnNode(k.Name))))
 	case KindPool:
 		a.deletePool(k)
 	case KindNamespace:
-		a.unused("is in it", func(o Object) bool { return o.Metadata().Namespace == k.Name },
-			KindEndpoint, KindService, KindRedirect, KindNetworkPolicy)
+		var inIt []store.Item
+		for _, kind := range []string{KindEndpoint, KindService, KindRedirect, KindNetworkPolicy} {
+			inIt = append(inIt, view.List(kind, k.Name)...)
+		}
+		a.unused("is in it", others[Object](a, slices.Values(inIt)))
 	case KindRoutingConfig:
-		if n := len(view.List(KindNode, "")); n > 0 {
+		if n := view.Count(KindNode); n > 0 {
 			a.add("spec", fmt.Sprintf("it holds for %d nodes", n), "apply another one instead, or delete the nodes first")
 		}
 	}
@@ -41,33 +44,34 @@ func (a *admitter) deletePool(k store.Key) {
 		return
 	}
 	cidrs := pool.Prefixes()
-	a.unused("gets its CIDRs from it", func(o Object) bool {
-		n, ok := o.(*Node)
-		if !ok {
-			return false
-		}
-		for _, c := range n.facts().cidrs {
-			if _, held := enclosing(cidrs, c); held {
-				return true
+	a.unused("gets its CIDRs from it", func(yield func(Object) bool) {
+		for n := range othersOf[*Node](a, KindNode) {
+			if n.draws(k.Name, cidrs) && !yield(n) {
+				return
 			}
 		}
-		return n.Spec.Pool == k.Name
-	}, KindNode)
+	})
+}
+
+// draws tells whether the node has CIDRs of a pool, or may only have such.
+func (n *Node) draws(pool string, cidrs []netip.Prefix) bool {
+	for _, c := range n.facts().cidrs {
+		if _, held := enclosing(cidrs, c); held {
+			return true
+		}
+	}
+	return n.Spec.Pool == pool
 }
 
 // unused reports the first of those who use the object, and how many more there are.
-func (a *admitter) unused(how string, uses func(Object) bool, kinds ...string) {
+func (a *admitter) unused(how string, users iter.Seq[Object]) {
 	first, more := "", 0
-	for _, kind := range kinds {
-		for o := range others[Object](a, kind) {
-			switch {
-			case !uses(o):
-			case first == "":
-				first = Key(o).String()
-			default:
-				more++
-			}
+	for o := range users {
+		if first == "" {
+			first = Key(o).String()
+			continue
 		}
+		more++
 	}
 	switch {
 	case first == "":

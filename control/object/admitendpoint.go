@@ -38,15 +38,11 @@ func (a *admitter) newEndpoint(e *Endpoint, n *Node) {
 		a.add("spec.address", fmt.Sprintf("%s %s", addr, reason), fmt.Sprintf("give another one of %v, or leave it out", n.Spec.NodeCIDRs))
 		return
 	}
-	count := 1
-	for other := range others[*Endpoint](a, KindEndpoint) {
-		count++
-		if other.Spec.Address == e.Spec.Address {
-			a.add("spec.address", fmt.Sprintf("%s is also the address of endpoint %s/%s", addr, other.Namespace, other.Name), "give another, or leave it out")
-			return
-		}
+	for other := range others[*Endpoint](a, a.view.Indexed(AtAddress(e.Spec.Address))) {
+		a.add("spec.address", fmt.Sprintf("%s is also the address of endpoint %s/%s", addr, other.Namespace, other.Name), "give another, or leave it out")
+		return
 	}
-	if count > control.MaxPolicyEndpoints {
-		a.add("metadata.name", fmt.Sprintf("there are %d endpoints already", count-1), "delete some that are gone")
+	if n := a.view.Count(KindEndpoint); n >= control.MaxPolicyEndpoints {
+		a.add("metadata.name", fmt.Sprintf("there are %d endpoints already", n), "delete some that are gone")
 	}
 }

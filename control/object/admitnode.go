@@ -35,7 +35,7 @@ func (a *admitter) nodesApart(us *nodeFacts) {
 		a.add("spec.address", fmt.Sprintf("%s is inside %s, a node CIDR of the node itself", us.address, c), podRanges)
 	}
 	count := 1
-	for other := range others[*Node](a, KindNode) {
+	for other := range othersOf[*Node](a, KindNode) {
 		if a.full() {
 			return
 		}
@@ -81,7 +81,7 @@ func cidrField(cidrs []netip.Prefix, c netip.Prefix) string {
 
 // poolsWithout: what is in a pool is a pod's sooner or later.
 func (a *admitter) poolsWithout(field string, addr netip.Addr) {
-	for p := range others[*Pool](a, KindPool) {
+	for p := range othersOf[*Pool](a, KindPool) {
 		if c, ok := around(p.Prefixes(), addr); ok {
 			a.add(field, fmt.Sprintf("%s is inside %s, a CIDR of pool %q", addr, c, p.Name), podRanges)
 		}
@@ -91,7 +91,7 @@ func (a *admitter) poolsWithout(field string, addr netip.Addr) {
 // servicesApart: what is sent to a service's address never arrives there. addr is
 // invalid for what is no node.
 func (a *admitter) servicesApart(addr netip.Addr, cidrs []netip.Prefix) {
-	for s := range others[*Service](a, KindService) {
+	for s := range othersOf[*Service](a, KindService) {
 		if a.full() {
 			return
 		}
@@ -120,7 +120,7 @@ func (a *admitter) cidrsField(i int) string {
 // redirectsApart: what is sent to a node's gateway is the node's to answer.
 func (a *admitter) redirectsApart(cidrs []netip.Prefix) {
 	gateway := podaddr.Gateway(cidrs[0])
-	for r := range others[*LocalRedirectPolicy](a, KindRedirect) {
+	for r := range othersOf[*LocalRedirectPolicy](a, KindRedirect) {
 		if m := r.Spec.RedirectFrontend.AddressMatcher; m != nil && address(m.IP) == gateway {
 			a.add("spec.nodeCIDRs[0]", fmt.Sprintf("%s, which is the gateway then, is the frontend of redirect %s/%s", gateway, r.Namespace, r.Name), "choose another range, or change the redirect first")
 		}
@@ -149,12 +149,9 @@ func (a *admitter) endpointsStay(n *Node, cidrs []netip.Prefix) {
 	if !ok || slices.Equal(old.facts().cidrs, cidrs) {
 		return
 	}
-	for e := range others[*Endpoint](a, KindEndpoint) {
+	for e := range others[*Endpoint](a, a.view.Indexed(OnNode(n.Name))) {
 		if a.full() {
 			return
-		}
-		if e.Spec.Node != n.Name {
-			continue
 		}
 		if reason := unusable(cidrs, address(e.Spec.Address)); reason != "" {
 			a.add("spec.nodeCIDRs", fmt.Sprintf("%s of endpoint %s/%s %s then", e.Spec.Address, e.Namespace, e.Name, reason), "keep the CIDR that it is in, or delete the endpoint first")

@@ -15,7 +15,7 @@ const maxPolicies = 65536
 func (a *admitter) networkPolicy(n *NetworkPolicy) {
 	policies := 1
 	same := []*NetworkPolicy{n} // of the namespace
-	for other := range others[*NetworkPolicy](a, KindNetworkPolicy) {
+	for other := range othersOf[*NetworkPolicy](a, KindNetworkPolicy) {
 		policies++
 		if other.Namespace == n.Namespace {
 			same = append(same, other)

@@ -11,7 +11,7 @@ import (
 
 func (a *admitter) pool(p *Pool) {
 	cidrs := p.Prefixes()
-	for other := range others[*Pool](a, KindPool) {
+	for other := range othersOf[*Pool](a, KindPool) {
 		for i, c := range cidrs {
 			for _, theirs := range other.Prefixes() {
 				if c.Overlaps(theirs) {
@@ -20,7 +20,7 @@ func (a *admitter) pool(p *Pool) {
 			}
 		}
 	}
-	for n := range others[*Node](a, KindNode) {
+	for n := range othersOf[*Node](a, KindNode) {
 		if a.full() {
 			return
 		}
@@ -34,7 +34,7 @@ func (a *admitter) pool(p *Pool) {
 
 // gatewaysApart: a redirect must not get in the way of a node that gets its CIDR.
 func (a *admitter) gatewaysApart(p *Pool, cidrs []netip.Prefix) {
-	for r := range others[*LocalRedirectPolicy](a, KindRedirect) {
+	for r := range othersOf[*LocalRedirectPolicy](a, KindRedirect) {
 		m := r.Spec.RedirectFrontend.AddressMatcher
 		if m == nil {
 			continue
@@ -60,7 +60,7 @@ func (a *admitter) nodesStay(cidrs []netip.Prefix) {
 		return
 	}
 	before := old.Prefixes()
-	for n := range others[*Node](a, KindNode) {
+	for n := range othersOf[*Node](a, KindNode) {
 		if a.full() {
 			return
 		}

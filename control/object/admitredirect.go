@@ -14,7 +14,7 @@ func (a *admitter) redirect(r *LocalRedirectPolicy) {
 	}
 	spec := r.Redirect()
 	redirects, words := 1, selectorWords(r)
-	for other := range others[*LocalRedirectPolicy](a, KindRedirect) {
+	for other := range othersOf[*LocalRedirectPolicy](a, KindRedirect) {
 		if a.full() {
 			return
 		}
@@ -36,7 +36,7 @@ func (a *admitter) redirect(r *LocalRedirectPolicy) {
 // notAGateway: what is sent to a node's gateway is the node's to answer.
 func (a *admitter) notAGateway(field, ip string) {
 	addr := address(ip)
-	for n := range others[*Node](a, KindNode) {
+	for n := range othersOf[*Node](a, KindNode) {
 		if cidrs := n.facts().cidrs; len(cidrs) > 0 && podaddr.Gateway(cidrs[0]) == addr {
 			a.add(field, fmt.Sprintf("%s is the gateway of node %q", addr, n.Name), "choose another address")
 			return

@@ -8,7 +8,7 @@ import (
 
 func (a *admitter) service(s *Service) {
 	addr := address(s.Spec.Address)
-	for n := range others[*Node](a, KindNode) {
+	for n := range othersOf[*Node](a, KindNode) {
 		if n.facts().address == addr {
 			a.add("spec.address", fmt.Sprintf("%s is the address of node %q", addr, n.Name), "choose an address that nobody has")
 			return
@@ -18,7 +18,7 @@ func (a *admitter) service(s *Service) {
 		return
 	}
 	services, ports, backends := 1, len(s.Spec.Ports), len(s.Spec.Backends)
-	for other := range others[*Service](a, KindService) {
+	for other := range othersOf[*Service](a, KindService) {
 		if a.full() {
 			return
 		}

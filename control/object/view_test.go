@@ -1,6 +1,7 @@
 package object
 
 import (
+	"iter"
 	"maps"
 	"slices"
 	"testing"
@@ -27,6 +28,22 @@ func (v mapView) List(kind, namespace string) []store.Item {
 		}
 	}
 	return out
+}
+
+func (v mapView) Count(kind string) int { return len(v.List(kind, "")) }
+
+func (v mapView) Indexed(name string) iter.Seq[store.Item] { return slowIndex(v, name) }
+
+// slowIndex looks at everything.
+func slowIndex(v mapView, name string) iter.Seq[store.Item] {
+	return func(yield func(store.Item) bool) {
+		for _, k := range slices.SortedFunc(maps.Keys(v), store.Key.Compare) {
+			item, _ := v.Get(k)
+			if slices.Contains(Index(item), name) && !yield(item) {
+				return
+			}
+		}
+	}
 }
 
 // viewOf puts documents, each of which must be admitted.

@@ -101,25 +101,25 @@ func merge(steps []step) Change {
 
 // everything is the change that tells a whole snapshot.
 func everything(s *snapshot) Change {
-	change := Change{Version: s.version, Reset: true, Puts: make([]Item, 0, s.tree.Len())}
-	s.tree.Scan(func(item *Item) bool {
+	change := Change{Version: s.version, Reset: true, Puts: make([]Item, 0, s.items.byKey.Len())}
+	s.items.byKey.Scan(func(item *Item) bool {
 		change.Puts = append(change.Puts, *item)
 		return true
 	})
 	return change
 }
 
-// difference is the step from one tree to another.
+// difference is the step from one snapshot to another.
 func difference(from, to *snapshot) step {
 	var s step
-	to.tree.Scan(func(item *Item) bool {
-		if old, found := from.tree.Get(item); !found || old.Revision != item.Revision {
+	to.items.byKey.Scan(func(item *Item) bool {
+		if old, found := from.items.byKey.Get(item); !found || old.Revision != item.Revision {
 			s.puts = append(s.puts, item)
 		}
 		return true
 	})
-	from.tree.Scan(func(item *Item) bool {
-		if _, found := to.tree.Get(item); !found {
+	from.items.byKey.Scan(func(item *Item) bool {
+		if _, found := to.items.byKey.Get(item); !found {
 			s.deletes = append(s.deletes, item.Key)
 		}
 		return true

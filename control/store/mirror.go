@@ -13,8 +13,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/tidwall/btree"
 )
 
 // pulseEvery is how often etcd is asked whether it is there and still the same.
@@ -31,6 +29,7 @@ const watchPatience = 2 * time.Second
 type mirror struct {
 	client  *clientv3.Client
 	decode  func(Key, []byte) (any, error)
+	index   func(Item) []string
 	log     *slog.Logger
 	cluster string
 
@@ -49,7 +48,7 @@ type mirror struct {
 }
 
 func newMirror(client *clientv3.Client, options Options) *mirror {
-	m := &mirror{client: client, decode: options.Decode, log: options.Log, moved: make(chan struct{})}
+	m := &mirror{client: client, decode: options.Decode, index: options.Index, log: options.Log, moved: make(chan struct{})}
 	m.restart.Store(&notWatching)
 	return m
 }
@@ -194,15 +193,15 @@ func (m *mirror) apply(version *mvccpb.KeyValue) {
 		m.pending = nil
 		return
 	}
-	tree := now.fork()
+	next := now.fork()
 	for _, event := range m.pending {
-		m.change(tree, event, &s)
+		m.change(next, event, &s)
 	}
 	m.pending = nil
-	m.publish(&snapshot{version: s.version, tree: tree}, s)
+	m.publish(&snapshot{version: s.version, items: next}, s)
 }
 
-func (m *mirror) change(tree *btree.BTreeG[*Item], event *clientv3.Event, s *step) {
+func (m *mirror) change(next *items, event *clientv3.Event, s *step) {
 	key, err := parseKey(string(event.Kv.Key))
 	if err != nil {
 		m.log.Warn("a key in etcd is not Ringway's: left alone", "error", err)
@@ -210,12 +209,12 @@ func (m *mirror) change(tree *btree.BTreeG[*Item], event *clientv3.Event, s *ste
 	}
 	if event.Type == mvccpb.Event_PUT {
 		if item := m.item(key, event.Kv); item != nil {
-			tree.Set(item)
+			next.set(item)
 			s.puts = append(s.puts, item)
 			return
 		}
 	}
-	if _, found := tree.Delete(&Item{Key: key}); found {
+	if next.delete(key) {
 		s.deletes = append(s.deletes, key)
 	}
 }
@@ -261,8 +260,8 @@ func (m *mirror) list(ctx context.Context) error {
 		}
 		return fmt.Errorf("read the version: %s was absent and is made anew", versionKey)
 	}
-	listed := &snapshot{version: uint64(head.version.ModRevision), tree: newTree()}
-	newest, err := m.pages(ctx, head.revision, listed.tree)
+	listed := &snapshot{version: uint64(head.version.ModRevision), items: newItems(m.index)}
+	newest, err := m.pages(ctx, head.revision, listed.items)
 	if err != nil {
 		return err
 	}
@@ -279,9 +278,9 @@ func (m *mirror) anotherCluster() error {
 	return fmt.Errorf("%w: its cluster id is not %s; start the controllers again when it is right", ErrWentBack, m.cluster)
 }
 
-// pages reads the state at a revision into tree and returns the newest revision of
+// pages reads the state at a revision into all and returns the newest revision of
 // its keys.
-func (m *mirror) pages(ctx context.Context, revision int64, tree *btree.BTreeG[*Item]) (newest uint64, err error) {
+func (m *mirror) pages(ctx context.Context, revision int64, all *items) (newest uint64, err error) {
 	for from := stateKey; ; {
 		page, err := m.page(ctx, from, revision)
 		if err != nil {
@@ -295,7 +294,7 @@ func (m *mirror) pages(ctx context.Context, revision int64, tree *btree.BTreeG[*
 				continue
 			}
 			if item := m.item(key, kv); item != nil {
-				tree.Set(item)
+				all.set(item)
 			}
 		}
 		if !page.More {

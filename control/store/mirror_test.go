@@ -227,10 +227,10 @@ func TestWatchThatIsTooSlow(t *testing.T) {
 	<-slow
 	for i := 1; i <= 2*keepSteps+10; i++ {
 		now := s.mirror.view()
-		tree := now.fork()
+		next := now.fork()
 		item := &Item{Key: counter("a"), Value: fmt.Append(nil, i), Object: i, Revision: now.version + 1}
-		tree.Set(item)
-		s.mirror.publish(&snapshot{version: now.version + 1, tree: tree}, step{version: now.version + 1, puts: []*Item{item}})
+		next.set(item)
+		s.mirror.publish(&snapshot{version: now.version + 1, items: next}, step{version: now.version + 1, puts: []*Item{item}})
 	}
 	close(slept)
 	if err := <-ended; !errors.Is(err, context.Canceled) {

@@ -23,6 +23,9 @@ type Options struct {
 	// all controllers see the same; what it refuses is not put, and not shown should
 	// it be in etcd all the same. Nil: Object is nil.
 	Decode func(Key, []byte) (any, error)
+	// Index returns names under which View.Indexed has an item, none twice. Like
+	// Decode it depends on its argument only. Nil: there are none.
+	Index func(Item) []string
 	// MaxOps is how many keys one transaction changes at most. It is to be less
 	// than etcd's --max-txn-ops. 0: 100, and 5000 with Embedded.
 	MaxOps int

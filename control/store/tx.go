@@ -3,10 +3,10 @@ package store
 import (
 	"bytes"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 
-	"github.com/tidwall/btree"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -24,12 +24,12 @@ type Tx interface {
 type tx struct {
 	version uint64
 	decode  func(Key, []byte) (any, error)
-	tree    *btree.BTreeG[*Item]
+	items   *items
 	changes map[Key]*Item // nil: deleted
 	bytes   int           // of keys and values in changes, about
 
-	before *btree.BTreeG[*Item] // the tree at the last mark
-	undo   []undo               // what changes was since then
+	before *items // at the last mark
+	undo   []undo // what changes was since then
 }
 
 // undo is what changes held of a key before it was recorded.
@@ -40,16 +40,16 @@ type undo struct {
 }
 
 func newTx(base *snapshot, decode func(Key, []byte) (any, error)) *tx {
-	return &tx{version: base.version, decode: decode, tree: base.fork(), changes: map[Key]*Item{}}
+	return &tx{version: base.version, decode: decode, items: base.fork(), changes: map[Key]*Item{}}
 }
 
 // mark is where rollback goes back to.
 func (t *tx) mark() {
-	t.before, t.undo = t.tree.Copy(), t.undo[:0]
+	t.before, t.undo = t.items.copy(), t.undo[:0]
 }
 
 func (t *tx) rollback() {
-	t.tree = t.before
+	t.items = t.before
 	for _, u := range slices.Backward(t.undo) {
 		t.bytes -= size(u.key, t.changes[u.key])
 		delete(t.changes, u.key)
@@ -66,9 +66,13 @@ func (t *tx) wrote() bool { return len(t.undo) > 0 }
 
 func (t *tx) Version() uint64 { return t.version }
 
-func (t *tx) Get(key Key) (Item, bool) { return get(t.tree, key) }
+func (t *tx) Get(key Key) (Item, bool) { return t.items.get(key) }
 
-func (t *tx) List(kind, namespace string) []Item { return list(t.tree, kind, namespace) }
+func (t *tx) List(kind, namespace string) []Item { return t.items.list(kind, namespace) }
+
+func (t *tx) Count(kind string) int { return t.items.counts[kind] }
+
+func (t *tx) Indexed(name string) iter.Seq[Item] { return t.items.indexed(name) }
 
 func (t *tx) Put(key Key, value []byte) error {
 	if err := key.check(); err != nil {
@@ -82,13 +86,13 @@ func (t *tx) Put(key Key, value []byte) error {
 		return fmt.Errorf("put %s: %w", key, err)
 	}
 	item := &Item{Key: key, Value: value, Object: object}
-	t.tree.Set(item)
+	t.items.set(item)
 	t.record(key, item)
 	return nil
 }
 
 func (t *tx) Delete(key Key) {
-	if _, found := t.tree.Delete(&Item{Key: key}); found {
+	if t.items.delete(key) {
 		t.record(key, nil)
 	}
 }

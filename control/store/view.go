@@ -1,9 +1,8 @@
 package store
 
 import (
+	"iter"
 	"sync"
-
-	"github.com/tidwall/btree"
 )
 
 // Item is one entry of the state. It is shared and immutable: nobody changes Value
@@ -23,49 +22,34 @@ type View interface {
 	// List returns the items of a kind in a namespace, "" for all, in order of
 	// namespace and name.
 	List(kind, namespace string) []Item
+	// Count is how many items of a kind there are, found without a look at them.
+	Count(kind string) int
+	// Indexed is the items that Options.Index gives this name, in order of their
+	// keys, found without a look at others. What goes through those of a Tx must
+	// not change it meanwhile.
+	Indexed(name string) iter.Seq[Item]
 }
 
-// snapshot is a View. Its tree shares what is alike with those before and after.
+// snapshot is a View. It shares what is alike with those before and after.
 type snapshot struct {
 	version uint64
-	forking sync.Mutex // copying marks the tree that is copied
-	tree    *btree.BTreeG[*Item]
-}
-
-func newTree() *btree.BTreeG[*Item] {
-	less := func(a, b *Item) bool { return a.Key.Compare(b.Key) < 0 }
-	return btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})
+	forking sync.Mutex // copying marks what is copied
+	items   *items
 }
 
 // fork returns a copy that the caller may change.
-func (s *snapshot) fork() *btree.BTreeG[*Item] {
+func (s *snapshot) fork() *items {
 	s.forking.Lock()
 	defer s.forking.Unlock()
-	return s.tree.Copy()
+	return s.items.copy()
 }
 
 func (s *snapshot) Version() uint64 { return s.version }
 
-func (s *snapshot) Get(key Key) (Item, bool) { return get(s.tree, key) }
+func (s *snapshot) Get(key Key) (Item, bool) { return s.items.get(key) }
 
-func (s *snapshot) List(kind, namespace string) []Item { return list(s.tree, kind, namespace) }
+func (s *snapshot) List(kind, namespace string) []Item { return s.items.list(kind, namespace) }
 
-func get(tree *btree.BTreeG[*Item], key Key) (Item, bool) {
-	item, found := tree.Get(&Item{Key: key})
-	if !found {
-		return Item{}, false
-	}
-	return *item, true
-}
+func (s *snapshot) Count(kind string) int { return s.items.counts[kind] }
 
-func list(tree *btree.BTreeG[*Item], kind, namespace string) []Item {
-	var items []Item
-	tree.Ascend(&Item{Key: Key{Kind: kind, Namespace: namespace}}, func(item *Item) bool {
-		if item.Kind != kind || namespace != "" && item.Namespace != namespace {
-			return false
-		}
-		items = append(items, *item)
-		return true
-	})
-	return items
-}
+func (s *snapshot) Indexed(name string) iter.Seq[Item] { return s.items.indexed(name) }

@@ -46,9 +46,36 @@ func compare(view View, want twin) error {
 			}
 		}
 	}
+	for _, kind := range []string{"Endpoint", "Node", "Endpoints", "Pool"} {
+		if got, want := view.Count(kind), len(want.list(kind, "")); got != want {
+			return fmt.Errorf("%d of %s, want %d", got, kind, want)
+		}
+	}
 	for key, value := range want {
 		if item, found := view.Get(key); !found || string(item.Value) != value {
 			return fmt.Errorf("get %s: %q, want %q", key, item.Value, value)
+		}
+	}
+	return compareIndex(view, want)
+}
+
+// byContent names items by what they hold, some of them not at all and some twice.
+func byContent(item Item) []string {
+	value := string(item.Value)
+	return []string{"value/" + value, "in/" + item.Namespace, "value/"}[:item.Name[len(item.Name)-1]%4]
+}
+
+// compareIndex goes through everything for each name.
+func compareIndex(view View, want twin) error {
+	for _, name := range []string{"value/", "value/0", "value/1", "value/2", "value/3", "value", "in/", "in/a", "in/ab", "in/b", ""} {
+		var all []string
+		for _, key := range slices.SortedFunc(maps.Keys(want), Key.Compare) {
+			if slices.Contains(byContent(Item{Key: key, Value: []byte(want[key])}), name) {
+				all = append(all, key.String()+"="+want[key])
+			}
+		}
+		if got := texts(slices.Collect(view.Indexed(name))); !slices.Equal(got, all) {
+			return fmt.Errorf("indexed as %q: %q, want %q", name, got, all)
 		}
 	}
 	return nil
@@ -59,7 +86,7 @@ func compare(view View, want twin) error {
 func TestTxIsLikeItsTwin(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	decode := func(Key, []byte) (any, error) { return nil, nil }
-	base, want := &snapshot{tree: newTree()}, twin{}
+	base, want := &snapshot{items: newItems(byContent)}, twin{}
 	for round := range 60 {
 		tx, before := newTx(base, decode), maps.Clone(want)
 		for range r.IntN(10) {
@@ -83,7 +110,7 @@ func TestTxIsLikeItsTwin(t *testing.T) {
 			t.Fatalf("round %d: the view that it began with changed: %v", round, err)
 		}
 		checkChanges(t, tx, before, want)
-		base = &snapshot{tree: tx.tree}
+		base = &snapshot{items: tx.items}
 	}
 }
 
@@ -156,6 +183,43 @@ func TestKeys(t *testing.T) {
 	for _, key := range []string{stateKey, stateKey + "Node", stateKey + "Node/n1", stateKey + "Node//n1", stateKey + "Node/_/n/1", stateKey + "/_/x"} {
 		if _, err := parseKey(key); err == nil {
 			t.Errorf("%q is taken", key)
+		}
+	}
+}
+
+// TestIndexIsFollowed: one store makes changes, another follows them, a third lists
+// what came of it, and all find the same by name.
+func TestIndexIsFollowed(t *testing.T) {
+	stores := openSeveral(t, 2, func(o *Options) { o.Index = byContent })
+	r := rand.New(rand.NewPCG(7, 8))
+	want := twin{}
+	var version uint64
+	for range 30 {
+		key, value := randomKey(r), fmt.Sprint(r.IntN(4))
+		var err error
+		version, err = stores[0].Update(t.Context(), func(tx Tx) error {
+			if _, found := want[key]; found {
+				tx.Delete(key)
+				return nil
+			}
+			return tx.Put(key, []byte(value))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, found := want[key]; found {
+			delete(want, key)
+		} else {
+			want[key] = value
+		}
+	}
+	late := open(t, Options{Endpoints: stores[1].options.Endpoints, Decode: number, Index: byContent, Log: testLog(t)})
+	for i, s := range append(stores, late) {
+		if err := s.WaitVersion(t.Context(), version); err != nil {
+			t.Fatal(err)
+		}
+		if err := compare(s.View(), want); err != nil {
+			t.Errorf("store %d: %v", i, err)
 		}
 	}
 }
