@@ -8,12 +8,15 @@ GO       ?= go
 BIN      := bin/ringway
 LINT     := $(GO) tool -modfile=tools/lint/go.mod golangci-lint
 FUZZTIME ?= 10s
-# Tests share devices, CPUs and the clock with nobody but themselves: packages
-# run one after the other.
-GOTEST   := $(GO) test -p 1 -count 1
-# What runs without devices, and therefore under the race detector, too.
-RACE     := ./packet/... ./encap/... ./conntrack/... ./nat/... ./control/... ./dataplane ./dataplane/port ./dataplane/fib \
-            ./dataplane/icmperr ./dataplane/reassembly ./dataplane/dnsquery ./dataplane/dnsprobe ./internal/...
+# The control plane mostly waits, for etcd and for timers: its packages run beside
+# each other. All others share devices, CPUs and the clock with nobody but
+# themselves: they run one after the other.
+WAITING  := ./control/... ./policy/... ./internal/... ./cmd/...
+BUSY      = $$($(GO) list ./... | grep -Ev '^ringway/(control|policy|internal|cmd)(/|$$)')
+# What runs without devices, and therefore under the race detector, too; of the
+# control plane what does not take long.
+RACE     := ./packet/... ./encap/... ./conntrack/... ./nat/... ./dataplane ./dataplane/port ./dataplane/fib \
+            ./dataplane/icmperr ./dataplane/reassembly ./dataplane/dnsquery ./dataplane/dnsprobe
 
 .PHONY: help build coredns etcd generate lint fmt test test-unit test-race fuzz demo soak bench bench-smoke setup root clean
 
@@ -50,7 +53,8 @@ setup: root ## install the Debian packages that tests, lab and bench use
 
 test: root setup build ## every test, as root: at most 25 minutes
 	$(GO) vet ./...
-	$(GOTEST) -timeout 20m ./...
+	$(GO) test -p 1 -count 1 -timeout 20m $(BUSY)
+	$(GO) test -p 4 -count 1 -timeout 10m $(WAITING)
 	$(MAKE) --no-print-directory test-race fuzz
 
 test-unit: ## the tests that need no root
@@ -58,6 +62,7 @@ test-unit: ## the tests that need no root
 
 test-race: ## the tests that need no devices, with the race detector
 	$(GO) test -race -count 1 -timeout 10m $(RACE)
+	$(GO) test -race -short -p 4 -count 1 -timeout 10m $(WAITING)
 
 fuzz: ## every fuzz target for FUZZTIME
 	@tools/fuzz $(FUZZTIME)
