@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/keepalive"
 
 	"ringway/control"
 	"ringway/control/pki"
@@ -22,12 +21,6 @@ import (
 const (
 	// stopPatience is how long calls may take to end when the controller stops.
 	stopPatience = 2 * time.Second
-
-	// A silent node is asked so often whether it is there, and given up so much
-	// later; nodes ask as often.
-	pingAfter = 10 * time.Second
-	pingWait  = 5 * time.Second
-	minPing   = 5 * time.Second
 )
 
 // Run serves the cluster until ctx ends: nodes and people elsewhere by TCP, people
@@ -135,19 +128,7 @@ func (c *controller) gate() *pki.Gate {
 
 // remoteServer is for nodes, and for people elsewhere.
 func (c *controller) remoteServer(gate *pki.Gate) *grpc.Server {
-	limits := pki.DefaultLimits()
-	if age, err := time.ParseDuration(c.cfg.MaxConnectionAge); err == nil {
-		limits.ConnectionAge = age
-	}
-	options := append(push.GRPCServerOptions(), gate.ServerOptions()...)
-	// Nodes ping more often than the gate allows others to.
-	options = append(options,
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: minPing, PermitWithoutStream: true}),
-		grpc.KeepaliveParams(keepalive.ServerParameters{
-			MaxConnectionAge: limits.ConnectionAge, MaxConnectionAgeGrace: limits.ConnectionGrace,
-			Time: pingAfter, Timeout: pingWait,
-		}))
-	g := grpc.NewServer(options...)
+	g := grpc.NewServer(append(push.GRPCServerOptions(), gate.ServerOptions()...)...)
 	pb.RegisterObjectServiceServer(g, &objectServer{controller: c})
 	pb.RegisterControllerServiceServer(g, &nodeServer{controller: c})
 	return g

@@ -21,8 +21,8 @@ import (
 const (
 	maxHeaders = 16 << 10         // bytes of a call's headers
 	minPing    = 5 * time.Second  // between two keepalive pings of a client
-	pingAfter  = 10 * time.Second // without anything from a client
-	pingWait   = 5 * time.Second  // for the answer
+	pingAfter  = 25 * time.Second // without anything from a client, which pings more often itself
+	pingWait   = 15 * time.Second // for the answer: a client may be as busy as all nodes at once make a machine
 
 	// slow is how old the oldest unfinished handshake has to be before it makes
 	// room for others. A peer that means it takes milliseconds.
