@@ -18,10 +18,8 @@ import (
 	"ringway/control/rpc"
 )
 
-const (
-	// stopPatience is how long calls may take to end when the controller stops.
-	stopPatience = 2 * time.Second
-)
+// stopPatience is how long calls may take to end when the controller stops.
+const stopPatience = 2 * time.Second
 
 // Run serves the cluster until ctx ends: nodes and people elsewhere by TCP, people
 // of this machine by the unix socket.
