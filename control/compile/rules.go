@@ -131,6 +131,11 @@ func (l *rule) ownRules(p *netpol, id *identity, peers []uint32) []*pb.PolicyRul
 func (r *round) compileRules(id uint32) error {
 	r.touchedRules[id] = true
 	m := r.policyOf(id)
+	if n := countBlocks(m.GetIngress()) + countBlocks(m.GetEgress()); n > 0 {
+		r.blocks.put(id, n)
+	} else {
+		r.blocks.delete(id)
+	}
 	if m == nil {
 		r.rules.delete(id)
 		return nil
@@ -141,6 +146,16 @@ func (r *round) compileRules(id uint32) error {
 	}
 	r.rules.put(id, res)
 	return nil
+}
+
+// countBlocks counts exceptions, too.
+func countBlocks(d *pb.DirectionPolicy) (n int) {
+	for _, rule := range d.GetRules() {
+		for _, b := range rule.GetBlocks() {
+			n += 1 + len(b.GetExcept())
+		}
+	}
+	return n
 }
 
 // policyOf is nil where no policy is for the identity.

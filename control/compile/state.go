@@ -38,6 +38,7 @@ type state struct {
 	// What was made of it.
 	common *table[string, tableset.Resource]
 	rules  *table[uint32, tableset.Resource] // KeyPolicy resources by identity
+	blocks *table[uint32, int]               // of rules, and their exceptions; of those that have some
 	needs  *table[string, []uint32]          // identities by node, of nodes that are in the set
 }
 
@@ -61,6 +62,7 @@ func newState() *state {
 
 		common: &table[string, tableset.Resource]{},
 		rules:  &table[uint32, tableset.Resource]{},
+		blocks: &table[uint32, int]{},
 		needs:  &table[string, []uint32]{},
 	}
 }
@@ -88,6 +90,7 @@ func (s *state) fork() *state {
 
 		common: s.common.fork(),
 		rules:  s.rules.fork(),
+		blocks: s.blocks.fork(),
 		needs:  s.needs.fork(),
 	}
 }

@@ -39,7 +39,7 @@ func (s *objectServer) DiffObjects(ctx context.Context, r *pb.DiffObjectsRequest
 		if out.Objects, err = e.diffAll(docs); err != nil {
 			return err
 		}
-		if _, err := tryOut(e, compiler); err != nil {
+		if err := tryOut(e, compiler); err != nil {
 			return err
 		}
 		change, base = e.change(), compiler

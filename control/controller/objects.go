@@ -51,8 +51,7 @@ func (s *objectServer) ApplyObjects(ctx context.Context, r *pb.ApplyObjectsReque
 		if results, err = e.putAll(docs); err != nil {
 			return err
 		}
-		_, err := tryOut(e, base)
-		return err
+		return tryOut(e, base)
 	})
 	if err != nil {
 		return nil, answer(err)
@@ -153,8 +152,7 @@ func (s *objectServer) DeleteObjects(ctx context.Context, r *pb.DeleteObjectsReq
 		if results, err = e.removeAll(keys); err != nil {
 			return err
 		}
-		_, err := tryOut(e, base)
-		return err
+		return tryOut(e, base)
 	})
 	if err != nil {
 		return nil, answer(err)

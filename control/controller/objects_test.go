@@ -267,11 +267,10 @@ func TestNothingIsLetInThatNodesRefuse(t *testing.T) {
 				return err
 			}
 		}
-		_, err := tryOut(e, base)
-		return err
+		return tryOut(e, base)
 	})
 	var ps control.Problems
-	if !errors.As(err, &ps) || !strings.Contains(err.Error(), "the table set that comes of it: nodes[1].address: 192.168.0.1 is also the address of node \"node1\"") {
+	if !errors.As(err, &ps) || !strings.Contains(err.Error(), "the table set of node node1 that comes of it: nodes[1].address: 192.168.0.1 is also the address of node \"node1\"") {
 		t.Errorf("got %v", err)
 	}
 	if _, ok := c.store.View().Get(store.Key{Kind: "Node", Name: "node1"}); ok {
