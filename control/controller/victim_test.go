@@ -31,6 +31,18 @@ func runVictim() {
 // process starts a controller of its own process.
 func (s *site) process(cfg Config) *exec.Cmd {
 	s.t.Helper()
+	c := s.command(cfg)
+	c.Stderr = os.Stderr
+	if err := c.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { kill(c) })
+	return c
+}
+
+// command is to become a controller's process.
+func (s *site) command(cfg Config) *exec.Cmd {
+	s.t.Helper()
 	path := s.path(cfg.Name + ".yaml")
 	f, err := os.Create(path)
 	if err != nil {
@@ -44,12 +56,7 @@ func (s *site) process(cfg Config) *exec.Cmd {
 	}
 	c := exec.Command(os.Args[0])
 	c.Env = append(os.Environ(), victimEnv+"="+path)
-	c.Stderr = os.Stderr
 	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := c.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { kill(c) })
 	return c
 }
 

@@ -260,6 +260,9 @@ func (e *embedded) stop() error {
 	case <-stopped:
 		return e.lock.Close()
 	case <-timer.C:
+		if e.failed() != nil {
+			return nil // which was said, with what to do
+		}
 		return fmt.Errorf("stop the embedded etcd in %s: it did not within %s", e.dir, patience)
 	}
 }
