@@ -15,11 +15,13 @@ import (
 	grpcstatus "google.golang.org/grpc/status"
 
 	pb "ringway/control/ringwayv1"
+	"ringway/control/rpc"
 )
 
 // ObjectClient asks a controller for the objects of its cluster. Its methods may
 // be called from several goroutines; their errors are for people to read, and are
-// Problems where the controller refused an object.
+// Problems where the controller refused an object. Calls that come too often for the
+// controller wait until their context ends.
 type ObjectClient struct {
 	address string
 	network string // "unix" or "tcp"
@@ -46,6 +48,7 @@ func NewObjectClient(address string, files TLSFiles) (*ObjectClient, error) {
 	}
 	conn, err := grpc.NewClient("passthrough:///controller",
 		grpc.WithTransportCredentials(creds),
+		grpc.WithUnaryInterceptor(rpc.Patience()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			var d net.Dialer
 			return d.DialContext(ctx, c.network, c.dial)

@@ -6,9 +6,11 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
 )
 
 // maxCallers is how many callers have a limiter of their own before those that
@@ -45,10 +47,23 @@ func (l *RateLimiter) check(ctx context.Context, now time.Time) error {
 	if c, ok := CallerOf(ctx); ok {
 		key = c.Key()
 	}
-	if l.of(key, now).AllowN(now, 1) {
+	limiter := l.of(key, now)
+	if limiter.AllowN(now, 1) {
 		return nil
 	}
-	return grpcstatus.Errorf(codes.ResourceExhausted, "more than %v calls a second: call less often", float64(l.rate))
+	next := limiter.ReserveN(now, 1)
+	defer next.CancelAt(now)
+	return l.tooOften(next.DelayFrom(now))
+}
+
+// tooOften says after which time a call would be let through, which tells it from
+// everything else that has this code.
+func (l *RateLimiter) tooOften(wait time.Duration) error {
+	st := grpcstatus.Newf(codes.ResourceExhausted, "more than %v calls a second: call less often", float64(l.rate))
+	if with, err := st.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(wait)}); err == nil {
+		st = with
+	}
+	return st.Err()
 }
 
 func (l *RateLimiter) of(key string, now time.Time) *rate.Limiter {
