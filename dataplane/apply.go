@@ -16,6 +16,7 @@ import (
 	"ringway/dataplane/kroute"
 	"ringway/dataplane/link"
 	"ringway/encap"
+	"ringway/internal/wholefile"
 	"ringway/xdpprog"
 )
 
@@ -225,7 +226,7 @@ func (d *Dataplane) save(t *Tables) error {
 	if err != nil {
 		return fmt.Errorf("save the table set: %w", err)
 	}
-	if err := endpoint.ReplaceFile(filepath.Join(d.cfg.StateDir, tablesFile), data); err != nil {
+	if err := wholefile.Replace(filepath.Join(d.cfg.StateDir, tablesFile), data, 0o640); err != nil {
 		return fmt.Errorf("save the table set: %w", err)
 	}
 	return nil

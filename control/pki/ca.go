@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"ringway/internal/wholefile"
 )
 
 // Names of the files of a CA's directory.
@@ -24,6 +26,9 @@ const (
 	CACertFile = "ca.crt"
 	caKeyFile  = "ca.key"
 )
+
+// keyMode is of all files, keys and certificates alike.
+const keyMode = 0o600
 
 // DefaultCATTL is how long a CA lives unless told otherwise.
 const DefaultCATTL = 10 * 365 * 24 * time.Hour
@@ -79,14 +84,14 @@ func writeCA(dir string, der []byte, key *ecdsa.PrivateKey) error {
 	if _, err := os.Lstat(certPath); err == nil {
 		return errCAExists(dir)
 	}
-	err = writeNew(filepath.Join(dir, caKeyFile), encoded)
+	err = wholefile.Create(filepath.Join(dir, caKeyFile), encoded, keyMode)
 	if errors.Is(err, fs.ErrExist) {
 		return errCAExists(dir)
 	}
 	if err != nil {
 		return err
 	}
-	return writeNew(certPath, pemBlock("CERTIFICATE", der))
+	return wholefile.Create(certPath, pemBlock("CERTIFICATE", der), keyMode)
 }
 
 func errCAExists(dir string) error {

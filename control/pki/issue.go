@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
+
+	"ringway/internal/wholefile"
 )
 
 // Names of the files that Issue writes, besides CACertFile.
@@ -168,13 +170,13 @@ func writeIssued(f Files, ca *x509.Certificate, key, cert []byte) error {
 		return err
 	}
 	// The CA first: a certificate whose CA is not known is not taken.
-	if err := replace(f.CA, bundle); err != nil {
+	if err := wholefile.Replace(f.CA, bundle, keyMode); err != nil {
 		return err
 	}
-	if err := replace(f.Key, key); err != nil {
+	if err := wholefile.Replace(f.Key, key, keyMode); err != nil {
 		return err
 	}
-	return replace(f.Cert, cert)
+	return wholefile.Replace(f.Cert, cert, keyMode)
 }
 
 // extendBundle is the bundle at path without its expired CAs and with ca.

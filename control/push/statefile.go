@@ -12,7 +12,7 @@ import (
 
 	pb "ringway/control/ringwayv1"
 	"ringway/control/tableset"
-	"ringway/dataplane/endpoint"
+	"ringway/internal/wholefile"
 )
 
 // A state file is a line that names the format, the SHA-256 of the rest, and the
@@ -92,8 +92,8 @@ func writeState(path string, g goodSet) error {
 	}
 	sum := sha256.Sum256(body)
 	data := append([]byte(stateFormat), sum[:]...)
-	if err := endpoint.ReplaceFile(path, append(data, body...)); err != nil {
-		return fmt.Errorf("save the set to %s: %w", path, err)
+	if err := wholefile.Replace(path, append(data, body...), 0o640); err != nil {
+		return fmt.Errorf("save the set: %w", err)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"ringway/internal/podaddr"
+	"ringway/internal/wholefile"
 )
 
 // fileName is the store's file in the state directory; formatVersion goes up
@@ -263,27 +264,5 @@ func (s *Store) write() error {
 	if err != nil {
 		return err
 	}
-	return ReplaceFile(s.path, append(data, '\n'))
-}
-
-// ReplaceFile puts data in place of a file so that after a crash, of the
-// machine too, there is the old content or the new.
-func ReplaceFile(path string, data []byte) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, filepath.Base(path)+".new-*")
-	if err != nil {
-		return err
-	}
-	_, writeErr := f.Write(data)
-	if err := errors.Join(writeErr, f.Chmod(0o640), f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return wholefile.Replace(s.path, append(data, '\n'), 0o640)
 }
