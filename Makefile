@@ -54,7 +54,7 @@ setup: root ## install the Debian packages that tests, lab and bench use
 test: root setup build ## every test, as root: at most 25 minutes
 	$(GO) vet ./...
 	$(GO) test -p 1 -count 1 -timeout 20m $(BUSY)
-	$(GO) test -p 4 -count 1 -timeout 10m $(WAITING)
+	$(GO) test -p 4 -parallel 4 -count 1 -timeout 10m $(WAITING)
 	$(MAKE) --no-print-directory test-race fuzz
 
 test-unit: ## the tests that need no root
@@ -62,7 +62,7 @@ test-unit: ## the tests that need no root
 
 test-race: ## the tests that need no devices, with the race detector
 	$(GO) test -race -count 1 -timeout 10m $(RACE)
-	$(GO) test -race -short -p 4 -count 1 -timeout 10m $(WAITING)
+	$(GO) test -race -short -p 4 -parallel 4 -count 1 -timeout 10m $(WAITING)
 
 fuzz: ## every fuzz target for FUZZTIME
 	@tools/fuzz $(FUZZTIME)

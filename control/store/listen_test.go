@@ -57,6 +57,7 @@ func asks(t *testing.T, url string, config *tls.Config) error {
 // TestListenWithCertificates: the embedded etcd answers those with a certificate of
 // its CA, by TLS 1.3, and nobody else.
 func TestListenWithCertificates(t *testing.T) {
+	t.Parallel() // it mostly waits
 	dir := t.TempDir()
 	ca, otherCA := filepath.Join(dir, "ca"), filepath.Join(dir, "other")
 	local := []netip.Addr{netip.MustParseAddr("127.0.0.1")}

@@ -112,6 +112,7 @@ func newest(t *testing.T, stores ...*Store) View {
 }
 
 func TestMemberKilledUnderLoad(t *testing.T) {
+	t.Parallel() // it mostly waits
 	m := storetest.StartMembers(t, 3)
 	l := startLoad(t, open(t, memberOptions(t, m)), open(t, memberOptions(t, m)))
 	l.moves(100)
@@ -134,6 +135,7 @@ func TestMemberKilledUnderLoad(t *testing.T) {
 
 // TestMemberHangsUnderLoad: a member keeps its connections and does nothing.
 func TestMemberHangsUnderLoad(t *testing.T) {
+	t.Parallel() // it mostly waits
 	m := storetest.StartMembers(t, 3)
 	l := startLoad(t, open(t, memberOptions(t, m)), open(t, memberOptions(t, m)))
 	for i := range 3 {
@@ -150,6 +152,7 @@ func TestMemberHangsUnderLoad(t *testing.T) {
 }
 
 func TestLeaderKilledUnderLoad(t *testing.T) {
+	t.Parallel() // it mostly waits
 	m := storetest.StartMembers(t, 3)
 	l := startLoad(t, open(t, memberOptions(t, m)), open(t, memberOptions(t, m)))
 	for range 4 {
@@ -168,6 +171,7 @@ func TestLeaderKilledUnderLoad(t *testing.T) {
 }
 
 func TestAllMembersGoneAndBack(t *testing.T) {
+	t.Parallel() // it mostly waits
 	m := storetest.StartMembers(t, 3)
 	options := memberOptions(t, m)
 	options.Timeout = 4 * time.Second

@@ -169,6 +169,7 @@ func TestMirrorIsLikeASlowList(t *testing.T) {
 
 // TestCompactedWhileAway: what happened while a controller was cut off is compacted.
 func TestCompactedWhileAway(t *testing.T) {
+	t.Parallel() // it mostly waits
 	m := storetest.StartMembers(t, 1)
 	p := startProxy(t, m.Endpoints[0])
 	options := memberOptions(t, m)
@@ -319,6 +320,7 @@ func TestStrangerBeforeStart(t *testing.T) {
 // TestOlderBackup: etcd comes back with an older state, or with none. Nothing goes
 // back.
 func TestOlderBackup(t *testing.T) {
+	t.Parallel() // it mostly waits
 	m := storetest.StartMembers(t, 1)
 	options := memberOptions(t, m)
 	options.Timeout = 4 * time.Second

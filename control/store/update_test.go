@@ -385,6 +385,7 @@ func TestLostAnswers(t *testing.T) {
 
 // TestUnknownIsSaid: etcd commits, its answer is lost, and it stays away.
 func TestUnknownIsSaid(t *testing.T) {
+	t.Parallel() // it mostly waits
 	m := storetest.StartMembers(t, 1)
 	p := startProxy(t, m.Endpoints[0])
 	other := open(t, memberOptions(t, m))
