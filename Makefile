@@ -18,7 +18,7 @@ BUSY      = $$($(GO) list ./... | grep -Ev '^ringway/(control|policy|internal|cm
 RACE     := ./packet/... ./encap/... ./conntrack/... ./nat/... ./dataplane ./dataplane/port ./dataplane/fib \
             ./dataplane/icmperr ./dataplane/reassembly ./dataplane/dnsquery ./dataplane/dnsprobe
 
-.PHONY: help build coredns etcd generate lint fmt test test-unit test-race fuzz demo soak bench bench-smoke setup root clean
+.PHONY: help build coredns etcd generate lint fmt test test-unit test-waiting test-race fuzz demo soak bench bench-smoke setup root clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,11 +54,14 @@ setup: root ## install the Debian packages that tests, lab and bench use
 test: root setup build ## every test, as root: at most 25 minutes
 	$(GO) vet ./...
 	$(GO) test -p 1 -count 1 -timeout 20m $(BUSY)
-	$(GO) test -p 4 -parallel 4 -count 1 -timeout 10m $(WAITING)
-	$(MAKE) --no-print-directory test-race fuzz
+	$(MAKE) --no-print-directory test-race
+	$(MAKE) --no-print-directory -j 2 test-waiting fuzz
 
 test-unit: ## the tests that need no root
 	$(GO) test -count 1 ./...
+
+test-waiting: # what waits most of its time, beside the fuzz targets in make test
+	$(GO) test -p 4 -parallel 4 -count 1 -timeout 10m $(WAITING)
 
 test-race: ## the tests that need no devices, with the race detector
 	$(GO) test -race -count 1 -timeout 10m $(RACE)
