@@ -76,7 +76,7 @@ demo: root setup build coredns ## bring the lab up, show what works on real traf
 soak: root setup build ## every fuzz target for 10 minutes, 10 M port operations, the dataplane and lab tests 20 times
 	$(MAKE) --no-print-directory fuzz FUZZTIME=10m
 	$(GO) test -count 1 -timeout 1h ./nat -operations 10000000
-	$(GO) test -count 1 -timeout 1h ./lab -run TestPartition -partition 60s
+	$(GO) test -count 1 -timeout 1h ./lab -run 'TestPartition|TestSleepingWorkersAreWoken' -partition 60s -pingpongturns 50
 	$(GO) test -p 1 -count 20 -timeout 3h ./dataplane/... ./lab
 
 bench: root setup build ## the side-by-side table, beside the kernel, the raw limit and testpmd

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"flag"
 	"net"
 	"net/netip"
 	"testing"
@@ -58,7 +59,11 @@ func (r *rally) play(t *testing.T, rounds int) {
 	r.elapsed += time.Since(began)
 }
 
-// TestSleepingWorkersAreWoken plays a million ping-pongs between two pods of
+// pingPongTurns of 20 000 each: 400 000 in make test, a million in make soak. A million
+// are played in memory each time (dataplane TestPingPongBetweenSleepingWorkers).
+var pingPongTurns = flag.Int("pingpongturns", 20, "turns of the ping-pongs between sleeping workers")
+
+// TestSleepingWorkersAreWoken plays ping-pong between two pods of
 // different workers that sleep whenever they have nothing to do: each datagram
 // wakes one worker by its ring and the other by the hand-over.
 //
@@ -69,7 +74,7 @@ func TestSleepingWorkersAreWoken(t *testing.T) {
 	l := agentLab(t, Options{Workers: 2, AgentConfig: func(_ string, config map[string]any) { config["idle"] = "interrupt" }})
 	must(t, l.AddPod(secondPod, "node1", netip.MustParseAddr(secondPodAddress)))
 	checkWorkersDiffer(t, l)
-	turns := 50
+	turns := *pingPongTurns
 	if testing.Short() {
 		turns = 2
 	}
