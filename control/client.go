@@ -214,8 +214,11 @@ func gather[M, T any](stream grpc.ServerStreamingClient[M], err error, items fun
 	}
 }
 
-// explain turns a gRPC error into what its reader can act upon.
-func (c *Client) explain(err error) error {
+func (c *Client) explain(err error) error { return explain(err, c.unavailable) }
+
+// explain turns a gRPC error into what its reader can act upon. unavailable says why
+// nobody answers.
+func explain(err error, unavailable func(message string) error) error {
 	if err == nil {
 		return nil
 	}
@@ -226,7 +229,7 @@ func (c *Client) explain(err error) error {
 		}
 	}
 	if st.Code() == codes.Unavailable {
-		return c.unavailable(st.Message())
+		return unavailable(st.Message())
 	}
 	return errors.New(st.Message())
 }

@@ -10,9 +10,7 @@ import (
 	"syscall"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	grpcstatus "google.golang.org/grpc/status"
 
 	pb "ringway/control/ringwayv1"
 	"ringway/control/rpc"
@@ -103,22 +101,7 @@ func (c *ObjectClient) Status(ctx context.Context) (*pb.ControllerStatus, error)
 	return r.GetStatus(), c.explain(err)
 }
 
-// explain turns a gRPC error into what its reader can act upon.
-func (c *ObjectClient) explain(err error) error {
-	if err == nil {
-		return nil
-	}
-	st := grpcstatus.Convert(err)
-	for _, d := range st.Details() {
-		if refused, ok := d.(*pb.Refusal); ok {
-			return problemsOf(refused)
-		}
-	}
-	if st.Code() == codes.Unavailable {
-		return c.unavailable(st.Message())
-	}
-	return errors.New(st.Message())
-}
+func (c *ObjectClient) explain(err error) error { return explain(err, c.unavailable) }
 
 // unavailable dials once more, because gRPC keeps the error of the dial only as
 // text.
