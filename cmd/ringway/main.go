@@ -98,7 +98,7 @@ func newRootCommand() (root *cobra.Command, started *bool) {
 	cobra.EnableTraverseRunHooks = true // a command with a hook of its own still passes this one
 	root = &cobra.Command{
 		Use:               "ringway",
-		Short:             "A node dataplane in userspace: XDP, AF_XDP, VXLAN and routing",
+		Short:             "A node dataplane in userspace, its control plane and its testbed",
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},

@@ -47,7 +47,7 @@ func TestWhoIsTurnedAway(t *testing.T) {
 		{"not valid yet", showing(pair(t, issue(t, s.ca, Request{Role: RoleNode, Name: "n1", NotBefore: future}))), "its certificate is not valid now"},
 		{"a controller", showing(pair(t, issue(t, s.ca, Request{Role: RoleController, Name: "c2"}))), "its role is controller, and must be node or operator or viewer"},
 		{"a role that there is not", showing(forge(t, s.ca, func(c *x509.Certificate) {
-			c.URIs = []*url.URL{spiffeURL("spiffe://" + domain + "/root/n1")}
+			c.URIs = []*url.URL{spiffeURL("spiffe://" + domain + "/chief/n1")}
 		})), "is no identity of a cluster"},
 		{"no name", showing(forge(t, s.ca, func(c *x509.Certificate) { c.URIs = nil })), "no URI SAN"},
 		{"two names", showing(forge(t, s.ca, func(c *x509.Certificate) {
